@@ -1,0 +1,286 @@
+"""The configuration's shape. Every field has a default, so that the embedded set-up needs no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+EngineName = Literal["openvino", "tensorrt_llm", "openai"]
+ResidencyName = Literal["local_only", "redacted", "any"]
+
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are errors (see ``load``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _target(value: str) -> str:
+    if ":" not in value:
+        raise ValueError("give it as host:port, dns:///name:port or unix:path")
+    return value
+
+
+Target = Annotated[str, AfterValidator(_target)]
+
+
+class DynamicAdjustment(Section):
+    """Thresholds that follow measurements."""
+
+    enabled: bool = False
+    window_seconds: Seconds = 300
+    metric: Literal["p95_latency", "cost_per_query"] = "p95_latency"
+    # Value to hold the metric at: seconds, or USD. Unset: the latency alert's bound; cost then moves nothing.
+    target: Annotated[float, Field(gt=0)] | None = None
+
+
+class Routing(Section):
+    """How a tier is chosen among the eligible ones."""
+
+    # At or above this calibrated probability of an unfit SLM answer, the frontier is chosen.
+    complexity_threshold: Share = 0.72
+    # Steers the choice among tiers by the expected time to the first token.
+    latency_budget_ms: Annotated[float, Field(gt=0)] = 80
+    # A choice of the SLM less sure than this is verified (hybrid) instead.
+    fallback_on_confidence_below: Share = 0.65
+    dynamic_adjustment: DynamicAdjustment = DynamicAdjustment()
+    # Of requests that state none.
+    default_residency: ResidencyName = "any"
+    # Folder of a classifier artifact; the packaged one where unset.
+    classifier: Path | None = None
+    # Longest prompt, in bytes of UTF-8 over all messages.
+    max_prompt_bytes: Annotated[int, Field(gt=0)] = 262_144
+
+
+class Tier(Section):
+    """What the three tiers have in common."""
+
+    model_id: str
+    max_context: Annotated[int, Field(gt=0)] = 8192
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+
+
+class LocalModel(Section):
+    """How a local model is run. Applies to the worker's and the verifier's alike."""
+
+    engine: EngineName = "openvino"
+    # A GGUF file, an OpenVINO or Hugging Face folder; the model store is asked where unset.
+    path: Path | None = None
+    # Engine "openai": the server's address, ending in /v1, and the name of the variable that holds its key.
+    base_url: str | None = None
+    api_key_env: str | None = None
+    # LoRA adapters by name.
+    adapters: dict[str, Path] = {}
+    # Streams decoded together, and those that may wait for a place.
+    max_running: Annotated[int, Field(gt=0)] = 32
+    max_waiting: Annotated[int, Field(ge=0)] = 96
+    # Verifier and drafter sessions open at once.
+    max_sessions: Annotated[int, Field(gt=0)] = 16
+    kv_cache_gb: Annotated[float, Field(gt=0)] = 1.0
+    # Engine "tensorrt_llm": parallelism and in-engine speculation.
+    tensor_parallel_size: Annotated[int, Field(gt=0)] = 1
+    pipeline_parallel_size: Annotated[int, Field(gt=0)] = 1
+    speculative: Literal["none", "draft_model", "eagle3", "ngram"] = "none"
+    speculative_model: Path | None = None
+    speculative_tokens: Annotated[int, Field(gt=0)] = 4
+    # USD per million tokens, for the receipts; local inference counts as free unless priced here.
+    input_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
+    output_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
+
+
+class SlmTier(Tier):
+    """The small model alone."""
+
+    model_id: str = EMBEDDED_MODEL
+    quantization: str | None = None
+    speculative_draft: bool = True
+    output_schema_strict: bool = True
+    # Domains (Policy.domain) that this model, or the adapter of that name, was tuned for.
+    domains: dict[str, str] = {}
+    run: LocalModel = LocalModel()
+
+
+class HybridTier(Tier):
+    """Drafts of the small model, verified token by token."""
+
+    model_id: str = EMBEDDED_MODEL
+    quantization: str | None = None
+    verifier_model: str = EMBEDDED_MODEL
+    # Unset: lossless verification. Set: the probability that the verifier must give a drafted token.
+    acceptance_threshold: Share | None = None
+    # Hand over to the frontier when the accepted share of the last `window` drafts falls below; 0: never.
+    escalate_below: Share = 0.0
+    window: Annotated[int, Field(gt=0)] = 64
+    draft_tokens: Annotated[int, Field(gt=0, le=64)] = 4
+    run: LocalModel = LocalModel()
+
+
+class FrontierTier(Tier):
+    """A model of a provider."""
+
+    model_id: str = "gpt-4o"
+    provider: str = "cloud"
+    max_context: Annotated[int, Field(gt=0)] = 128_000
+    max_tokens: Annotated[int, Field(gt=0)] = 1024
+    fallback_enabled: bool = True
+
+
+class Tiers(Section):
+    """The three tiers, cheapest first."""
+
+    slm: SlmTier = SlmTier()
+    hybrid: HybridTier = HybridTier()
+    frontier: FrontierTier = FrontierTier()
+
+
+class Alerting(Section):
+    """Bounds past which a warning is logged and the alert metric is set."""
+
+    latency_p95_threshold_ms: Annotated[float, Field(gt=0)] = 5_000
+    schema_fail_rate_threshold: Share = 0.05
+
+
+MetricName = Literal[
+    "routing_distribution",
+    "p95_latency",
+    "token_acceptance_rate",
+    "cost_per_query",
+    "schema_validation_failures",
+]
+
+
+class Observability(Section):
+    """Logs, metrics, traces."""
+
+    metrics: list[MetricName] = []
+    alerting: Alerting = Alerting()
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # Prometheus text format; 0 takes a free port, unset serves none.
+    metrics_port: Port | None = None
+
+
+class Service(Section):
+    """What every server has."""
+
+    host: str = "127.0.0.1"
+    port: Port
+    # A write that the client does not read for so long ends the stream.
+    stalled_reader_timeout_s: Seconds = 30
+    # Time that streams get to finish at shutdown, and the pause before, in which balancers learn of it.
+    drain_grace_s: Annotated[float, Field(ge=0)] = 10
+    drain_delay_s: Annotated[float, Field(ge=0)] = 0.5
+    # Streams at once; past it RESOURCE_EXHAUSTED.
+    max_streams: Annotated[int, Field(gt=0)] = 512
+
+
+class RouterService(Service):
+    """The router and where its upstreams are: one address, several, or a DNS name of replicas."""
+
+    port: Port = 50051
+    slm_worker: list[Target] = ["127.0.0.1:50052"]
+    verifier: list[Target] = ["127.0.0.1:50053"]
+    frontier_proxy: list[Target] = ["127.0.0.1:50054"]
+
+
+class SlmWorkerService(Service):
+    """The small model's server."""
+
+    port: Port = 50052
+
+
+class VerifierService(Service):
+    """The larger local model's server."""
+
+    port: Port = 50053
+    # Drafts come from here.
+    slm_worker: list[Target] = ["127.0.0.1:50052"]
+    frontier_proxy: list[Target] = ["127.0.0.1:50054"]
+
+
+class FrontierProxyService(Service):
+    """The door to providers."""
+
+    port: Port = 50054
+    # Answers where no key is configured.
+    stand_in_worker: list[Target] = ["127.0.0.1:50052"]
+
+
+class Services(Section):
+    """The four services."""
+
+    router: RouterService = RouterService()
+    slm_worker: SlmWorkerService = SlmWorkerService()
+    verifier: VerifierService = VerifierService()
+    frontier_proxy: FrontierProxyService = FrontierProxyService()
+
+
+class Provider(Section):
+    """A frontier provider. Its key comes from the environment or a file, never from this section."""
+
+    kind: Literal["openai", "anthropic", "gemini", "openai_compatible"]
+    base_url: str | None = None
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    # Of this provider, in the order of preference.
+    models: list[str] = []
+    connect_timeout_s: Seconds = 5
+    first_token_timeout_s: Seconds = 60
+    inter_token_timeout_s: Seconds = 30
+
+
+class Price(Section):
+    """USD per million tokens and the date on which they were read."""
+
+    input_usd_per_million: Annotated[float, Field(ge=0)]
+    cached_input_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    output_usd_per_million: Annotated[float, Field(ge=0)]
+    max_context: Annotated[int, Field(gt=0)] = 128_000
+    as_of: str
+
+
+class Frontier(Section):
+    """Providers, prices and budgets of the frontier proxy."""
+
+    # Empty: the well-known providers whose key variables are set.
+    providers: dict[str, Provider] = {}
+    # Over the packaged price table.
+    prices: dict[str, Price] = {}
+    # USD per tenant; the empty name is the tenant of requests that state none.
+    budgets_usd: dict[str, Annotated[float, Field(ge=0)]] = {}
+    # Whether the local stand-in may answer where no provider is configured.
+    stand_in: bool = True
+
+
+class Models(Section):
+    """The model store."""
+
+    # Where models are kept; the user's cache folder where unset.
+    directory: Path | None = None
+    # A manifest beside the packaged one, for models of one's own.
+    manifest: Path | None = None
+    # Whether missing models may be fetched.
+    download: bool = True
+
+
+class State(Section):
+    """What outlives a restart."""
+
+    # Folder of the databases (decisions, ledger, traces); the user's state folder where unset.
+    directory: Path | None = None
+
+
+class Viewer(Section):
+    """The local trace page of `weir up`."""
+
+    http_port: Port = 8050
+    otlp_port: Port = 4317

@@ -1,0 +1,55 @@
+"""Structured logs: JSON in production, readable lines on a console; prompt text never at info level."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from weir.common.config.model import Observability
+from weir.common.context import current_call
+
+
+def _add_call(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    call = current_call()
+    if call.request_id:
+        event.setdefault("request_id", call.request_id)
+    context = call.span.get_span_context()
+    if context.is_valid:
+        event.setdefault("trace_id", f"{context.trace_id:032x}")
+    return event
+
+
+def configure_logs(service: str, settings: Observability) -> None:
+    """Send structlog and the standard library's loggers to stderr in the configured form."""
+    level = getattr(logging, settings.log_level.upper())
+    shared: list[Processor] = [
+        _add_call,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    as_json = settings.log_format == "json"
+    last: Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    tail: list[Processor] = [structlog.processors.format_exc_info] if as_json else []
+    structlog.configure(
+        processors=[*shared, *tail, last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail, last],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    structlog.get_logger(service).debug("logging_configured", level=settings.log_level)

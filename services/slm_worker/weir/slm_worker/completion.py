@@ -1,0 +1,73 @@
+"""One answer from the small model: a place in the queue, the engine's steps, the account at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from weir.common.coalesce import coalesce
+from weir.common.config.model import LocalModel
+from weir.common.inference import Inference
+from weir.engines.base import Engine, FinishReason, GenerationRequest, Step
+from weir.slm_worker.admission import Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an answer took; times in seconds."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    queue_s: float
+    first_token_s: float
+    total_s: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+def merge_steps(steps: Sequence[Step]) -> Step:
+    """Return one step for several; counts and finish reason are the last one's."""
+    return replace(
+        steps[-1],
+        text="".join(step.text for step in steps),
+        tokens=tuple(token for step in steps for token in step.tokens),
+    )
+
+
+def cost_usd(run: LocalModel, prompt_tokens: int, completion_tokens: int) -> float:
+    """Price tokens of a local model; free unless the operator set prices."""
+    spent = prompt_tokens * run.input_usd_per_million + completion_tokens * run.output_usd_per_million
+    return spent / 1e6
+
+
+async def complete(
+    engine: Engine, admission: Admission, request: GenerationRequest, run: LocalModel
+) -> AsyncIterator[Step | Account]:
+    """Yield coalesced steps, then the account. Closing it frees the place and stops the engine."""
+    arrived = time.perf_counter()
+    with Inference("chat", engine.info, request.sampling) as inference:
+        async with admission.place() as queue_s, aclosing(engine.generate(request)) as steps:  # type: ignore[type-var]
+            last = Step()
+            async with aclosing(coalesce(steps, merge_steps)) as merged:  # type: ignore[type-var]
+                async for step in merged:
+                    inference.tokens(len(step.tokens))
+                    last = step
+                    yield step
+        inference.finish(
+            last.prompt_tokens, last.cached_prompt_tokens, last.completion_tokens, last.finish_reason
+        )
+    yield Account(
+        finish_reason=last.finish_reason or FinishReason.STOP,
+        prompt_tokens=last.prompt_tokens,
+        cached_prompt_tokens=last.cached_prompt_tokens,
+        completion_tokens=last.completion_tokens,
+        cost_usd=cost_usd(run, last.prompt_tokens, last.completion_tokens),
+        queue_s=queue_s,
+        first_token_s=inference.first_token_s,
+        total_s=time.perf_counter() - arrived,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from typing import NamedTuple
 
 import aiohttp
@@ -74,7 +74,7 @@ class _Event:
         return event
 
 
-async def sse_events(content: aiohttp.StreamReader | AsyncIterable[bytes]) -> AsyncIterator[SseEvent]:
+async def sse_events(content: aiohttp.StreamReader | AsyncIterable[bytes]) -> AsyncGenerator[SseEvent, None]:
     """Yield the events of a response body (``response.content``) as they are completed.
 
     Comments and unknown fields are skipped; an event that the stream breaks off in is not dispatched.

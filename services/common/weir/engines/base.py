@@ -173,9 +173,15 @@ class Session(Protocol):
         ...
 
     async def extend(
-        self, ids: Sequence[int], *, top: int = 1, logits: bool = False, masks: Sequence[bytes] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        top: int = 1,
+        logits: bool = False,
+        masks: Sequence[bytes] | None = None,
+        last_only: bool = False,
     ) -> list[Prediction]:
-        """Feed ``ids`` in one pass and return one prediction for each.
+        """Feed ``ids`` in one pass and return one prediction for each, or with ``last_only`` the last alone.
 
         ``masks``, one per id, are little-endian bit sets over the vocabulary of the tokens that may follow
         that position; all others get probability zero before normalization.

@@ -16,7 +16,13 @@ from weir.v1 import slm_worker_pb2_grpc
 def build(settings: Settings) -> App:
     """Return the worker, not yet started."""
     tier = settings.tiers.slm
-    engine = create_engine(tier.model_id, tier.run, ModelStore(settings.models), max_context=tier.max_context)
+    engine = create_engine(
+        tier.model_id,
+        tier.run,
+        ModelStore(settings.models),
+        max_context=tier.max_context,
+        quantization=tier.quantization,
+    )
     admission = Admission(tier.run.max_running, tier.run.max_waiting)
     board = LoadBoard(engine, admission)
     servicer = SlmWorkerServicer(engine, admission, board, tier)

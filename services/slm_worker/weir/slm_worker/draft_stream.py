@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from weir.common.config.model import LocalModel
@@ -42,36 +42,33 @@ class Chunking:
 
 
 class _Inbox:
-    """Verdicts as they come; at its end ``None``, again and again."""
+    """Verdicts as they come; at their end ``None``, again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, verdicts: AsyncIterator[Verdict]) -> None:
         self._queue: asyncio.Queue[Verdict | None] = asyncio.Queue()
-        self._ended = False
+        self._reader = asyncio.create_task(self._receive(verdicts))
 
-    async def receive(self, verdicts: AsyncIterator[Verdict]) -> None:
-        async with aclosing(verdicts) as incoming:  # type: ignore[type-var]
-            async for verdict in incoming:
+    async def _receive(self, verdicts: AsyncIterator[Verdict]) -> None:
+        try:
+            async for verdict in verdicts:
                 self._queue.put_nowait(verdict)
-        self._queue.put_nowait(None)
+        finally:
+            self._queue.put_nowait(None)
 
     def waiting(self) -> bool:
-        return self._ended or not self._queue.empty()
+        return not self._queue.empty()
 
     async def take(self) -> Verdict | None:
-        verdict = None if self._ended else await self._queue.get()
-        self._ended = self._ended or verdict is None
+        """Return the next verdict. Raises what reading them raised, once those before it are taken."""
+        verdict = await self._queue.get()
+        if verdict is None:
+            self._queue.put_nowait(None)
+            await self._reader
         return verdict
 
-
-@asynccontextmanager
-async def _receiving(verdicts: AsyncIterator[Verdict]) -> AsyncIterator[_Inbox]:
-    inbox = _Inbox()
-    async with asyncio.TaskGroup() as tasks:
-        reader = tasks.create_task(inbox.receive(verdicts))
-        try:
-            yield inbox
-        finally:
-            reader.cancel()
+    async def aclose(self) -> None:
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
 
 
 async def draft_stream(
@@ -83,7 +80,7 @@ async def draft_stream(
     it; the first chunk drafted anew is numbered ``s + chunks_ahead``, above every void one, so that the
     verifier can tell them apart. Verdicts on void chunks are neither needed nor wanted.
     """
-    async with _receiving(verdicts) as inbox:
+    async with aclosing(_Inbox(verdicts)) as inbox:
         sequence, open_chunks = 0, 0
         while True:
             while open_chunks < chunks_ahead and not drafter.ended and not inbox.waiting():

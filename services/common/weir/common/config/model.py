@@ -11,6 +11,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 EngineName = Literal["openvino", "tensorrt_llm", "openai"]
+ServerName = Literal["auto", "plain", "llama_cpp", "ollama", "sglang", "tensorrt_llm", "vllm"]
 ResidencyName = Literal["local_only", "redacted", "any"]
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -78,6 +79,8 @@ class LocalModel(Section):
     # Engine "openai": the server's address, ending in /v1, and the name of the variable that holds its key.
     base_url: str | None = None
     api_key_env: str | None = None
+    # Engine "openai": whose extensions of the API may be used; the server is asked where "auto".
+    server: ServerName = "auto"
     # LoRA adapters by name.
     adapters: dict[str, Path] = {}
     # Streams decoded together, and those that may wait for a place.

@@ -1,0 +1,114 @@
+"""`weir models pull|list|verify`: the model store on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from weir.common.config import ConfigError, Settings, load_settings
+from weir.common.errors import WeirError
+from weir.models.configured import configured_models
+from weir.models.store import ModelStore, State
+
+models_app = typer.Typer(help="Fetch, list and check models.", no_args_is_help=True)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", envvar="WEIR_CONFIG", help="Configuration file (YAML).")
+]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Models; those configured where none is named."),
+]
+
+
+@models_app.command()
+def pull(names: NamesArgument = None, config: ConfigOption = None) -> None:
+    """Fetch models that are missing or damaged."""
+    with _errors_shown() as console:
+        settings, store = _open(config)
+        for name in names or configured_models(settings, store.manifest):
+            with download_progress(console) as report:
+                resolved = asyncio.run(store.pull(name, report))
+            console.print(f"[green]ready[/] {name}  {resolved.path}", soft_wrap=True)
+
+
+@models_app.command("list")
+def list_models(config: ConfigOption = None) -> None:
+    """Show all known models and whether they are on this machine."""
+    with _errors_shown():
+        _, store = _open(config)
+        table = Table("id", "size", "license", "state", "sources", box=None, pad_edge=False)
+        for item in store.states():
+            color = "green" if item.state is State.READY else "yellow"
+            sources = "\n".join(map(str, item.spec.sources))
+            size = f"{item.spec.size / 1e6:,.0f} MB"
+            table.add_row(item.model_id, size, item.spec.license, f"[{color}]{item.state}[/]", sources)
+        Console().print(table)
+
+
+@models_app.command()
+def verify(names: NamesArgument = None, config: ConfigOption = None) -> None:
+    """Hash the models' files anew and compare; exits with 1 where something is missing or damaged."""
+    with _errors_shown() as console:
+        settings, store = _open(config)
+        bad = [
+            name
+            for name in names or configured_models(settings, store.manifest)
+            if not _report_states(console, name, asyncio.run(store.verify(name)))
+        ]
+    if bad:
+        console.print(f"Run `weir models pull {' '.join(bad)}` to fetch what is missing or damaged.")
+        raise typer.Exit(1)
+
+
+def _report_states(console: Console, name: str, states: dict[str, State]) -> bool:
+    for file, state in states.items():
+        color = "green" if state is State.READY else "red"
+        console.print(f"[{color}]{state}[/] {name}/{file}", soft_wrap=True)
+    return all(state is State.READY for state in states.values())
+
+
+def _open(config: Path | None) -> tuple[Settings, ModelStore]:
+    settings = load_settings(config, os.environ)
+    return settings, ModelStore(settings.models)
+
+
+@contextmanager
+def _errors_shown() -> Iterator[Console]:
+    """Turn an error that the user can mend into its sentence and exit code 1."""
+    try:
+        yield Console(stderr=True)
+    except (ConfigError, WeirError) as error:
+        message = error.hint if isinstance(error, WeirError) else str(error)
+        typer.secho(message, fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from None
+
+
+class _Reporter:
+    """Shows the bytes of one step at a time."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(label)
+        self._bars.update(self._tasks[label], completed=done, total=total or None)
+
+
+@contextmanager
+def download_progress(console: Console) -> Iterator[_Reporter]:
+    """Show progress bars on a terminal; the value is the callback for ``ModelStore.pull``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        yield _Reporter(bars)

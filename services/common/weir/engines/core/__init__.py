@@ -1,0 +1,1 @@
+"""The engine core: inference in its own process, reached over a socket pair."""

@@ -1,0 +1,138 @@
+"""Unconstrained generation: OpenVINO GenAI's continuous batching, stepped by hand."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from weir.engines.core import messages as m
+from weir.engines.core.backend import RequestFailed
+
+_BLOCK = 16
+# Tokens of a step: bounds the time that a long prompt adds to one, and with it that of a cancellation.
+_STEP_TOKENS = 128
+
+
+def _scheduler(max_running: int, cache_gb: float) -> genai.SchedulerConfig:
+    config = genai.SchedulerConfig()
+    config.cache_size = max(1, round(cache_gb))
+    config.enable_prefix_caching = True
+    config.dynamic_split_fuse = True
+    config.max_num_seqs = max_running
+    config.max_num_batched_tokens = max(_STEP_TOKENS, max_running)
+    return config
+
+
+def adapter_properties(file: Path) -> genai.AdapterConfig:
+    """Return a LoRA adapter, to be fused into a batch of its own.
+
+    The runtime applies adapters to a whole batch, not to single requests of it.
+    """
+    return genai.AdapterConfig([(genai.Adapter(str(file)), 1.0)], genai.AdapterConfig.Mode.MODE_FUSE)
+
+
+@dataclass(slots=True)
+class _Live:
+    handle: Any
+    logprobs: bool
+
+
+class Batch:
+    """The batch of running generations and those that wait for a place in it."""
+
+    def __init__(
+        self,
+        model: Path,
+        stop_ids: list[int],
+        *,
+        max_running: int,
+        cache_gb: float,
+        properties: dict[str, Any],
+    ) -> None:
+        scheduler = _scheduler(max_running, cache_gb)
+        self._pipeline = genai.ContinuousBatchingPipeline(str(model), scheduler, "CPU", properties=properties)
+        self._defaults = self._pipeline.get_config()
+        self._stop_ids = set(stop_ids)
+        self._live: dict[int, _Live] = {}
+
+    def warm_up(self, token: int) -> None:
+        """Run one short inference, so that the first request finds everything allocated."""
+        self.submit(m.Submit(id=0, prompt=[token] * 8, max_tokens=2))
+        while self.has_work():
+            self.step()
+
+    def submit(self, request: m.Submit) -> None:
+        """Add a generation to the batch."""
+        prompt = ov.Tensor(np.array([request.prompt], np.int64))
+        try:
+            handle = self._pipeline.add_request(request.id, prompt, self._config(request))
+        except RuntimeError as error:
+            raise RequestFailed("INVALID_SAMPLING", internal=str(error)) from error
+        self._live[request.id] = _Live(handle, request.logprobs)
+
+    def abort(self, request: int) -> None:
+        """Take a generation out of the batch; the next step frees its cache."""
+        if live := self._live.pop(request, None):
+            live.handle.cancel()
+
+    def has_work(self) -> bool:
+        """Whether anything runs, waits, or is still to be freed."""
+        return bool(self._pipeline.has_non_finished_requests())
+
+    def step(self) -> list[m.Event]:
+        """Decode one token of every running generation."""
+        self._pipeline.step()
+        return [event for number, live in list(self._live.items()) if (event := self._read(number, live))]
+
+    def stats(self) -> m.Stats:
+        """Return the load; the runtime counts as of the last step."""
+        metrics = self._pipeline.get_metrics()
+        live = len(self._live)
+        running = min(live, metrics.scheduled_requests) if live else 0
+        used = round(metrics.cache_usage / 100, 2) if live else 0.0
+        return m.Stats(running=running, waiting=live - running, kv_cache_used=used)
+
+    def _config(self, request: m.Submit) -> genai.GenerationConfig:
+        config = genai.GenerationConfig()
+        config.eos_token_id = next(iter(self._stop_ids), -1)
+        config.stop_token_ids = self._stop_ids
+        config.max_new_tokens = request.max_tokens
+        config.logprobs = int(request.logprobs)
+        default = self._defaults.temperature if self._defaults.do_sample else 0.0
+        temperature = default if request.temperature is None else request.temperature
+        if temperature > 0:
+            config.do_sample = True
+            config.temperature = temperature
+            config.top_p = self._defaults.top_p if request.top_p is None else request.top_p
+            config.top_k = self._defaults.top_k if request.top_k is None else request.top_k
+            config.rng_seed = secrets.randbits(32) if request.seed is None else request.seed % 2**32
+        return config
+
+    def _read(self, number: int, live: _Live) -> m.Event | None:
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        reason = genai.GenerationFinishReason.NONE
+        while live.handle.can_read():
+            for part in live.handle.read().values():
+                tokens += part.generated_ids
+                logprobs += part.generated_log_probs
+                reason = part.finish_reason
+        if live.handle.get_status() == genai.GenerationStatus.IGNORED:
+            del self._live[number]
+            hint = "The request does not fit the engine's KV cache; shorten it or raise kv_cache_gb."
+            return RequestFailed("QUEUE_FULL", hint).for_request(number)
+        if not tokens:
+            return None
+        finish = ""
+        if reason != genai.GenerationFinishReason.NONE:
+            finish = "length" if reason == genai.GenerationFinishReason.LENGTH else "stop"
+            del self._live[number]
+        if tokens[-1] in self._stop_ids:
+            tokens, logprobs = tokens[:-1], logprobs[:-1]
+        return m.Output(number, tokens, logprobs if live.logprobs else [], finish=finish)

@@ -1,0 +1,75 @@
+"""The OpenVINO engine as the servers see it: codec here, inference in the core process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from weir.common.config.model import LocalModel
+from weir.common.errors import ErrorCode, WeirError
+from weir.engines.base import Capability, EngineInfo
+from weir.engines.core.client import CoreClient, options_dict
+from weir.engines.core.engine import CoreEngine
+from weir.engines.core.messages import Start
+from weir.engines.core.openvino.options import Options
+from weir.engines.text.codec import Codec, load_codec
+
+
+def create(
+    model_id: str,
+    path: Path,
+    run: LocalModel,
+    *,
+    max_context: int,
+    cache: Path | None = None,
+    quantization: str = "",
+    stand_in: bool = False,
+    sessions_only: bool = False,
+) -> CoreEngine:
+    """Return an engine over a GGUF file or an OpenVINO folder with ``tokenizer.json``.
+
+    Args:
+        model_id: the name under which the model is served.
+        cache: where the converted form of a GGUF file is kept; beside the file where unset.
+        max_context: tokens of prompt and answer; the model's own limit where that is lower.
+        sessions_only: raw-logits sessions and scoring alone, without a batch.
+    """
+
+    def launch(codec: Codec) -> CoreClient:
+        context = min(max_context, codec.max_context or max_context)
+        options = Options(
+            model=str(path),
+            stop_ids=sorted(codec.stop_ids),
+            max_context=context,
+            cache=str(cache or path.parent / ".openvino") if path.is_file() else "",
+            adapters={name: str(file) for name, file in run.adapters.items()},
+            max_running=run.max_running,
+            max_sessions=run.max_sessions,
+            kv_cache_gb=run.kv_cache_gb,
+            sessions_only=sessions_only,
+            quantization=quantization,
+        )
+        return CoreClient(Start("openvino", options_dict(options)))
+
+    def describe(codec: Codec, client: CoreClient) -> EngineInfo:
+        facts = client.ready
+        return EngineInfo(
+            model=model_id,
+            engine="openvino",
+            quantization=facts.quantization,
+            max_context=facts.max_context,
+            vocab_size=codec.vocab_size,
+            tokenizer_sha256=codec.sha256,
+            capabilities=frozenset(map(Capability, facts.capabilities)),
+            adapters=tuple(facts.adapters),
+            stand_in=stand_in,
+        )
+
+    async def read_codec() -> Codec:
+        try:
+            return await asyncio.to_thread(load_codec, path)
+        except (OSError, ValueError) as error:
+            hint = f"The tokenizer of {path.name} cannot be read: {error}."
+            raise WeirError(ErrorCode.MODEL_UNAVAILABLE, hint) from error
+
+    return CoreEngine(read_codec, launch, describe, max_sessions=run.max_sessions)

@@ -1,0 +1,47 @@
+// Which view the address asks for, and keeping it up to date.
+
+import { ListView } from "/static/list.js";
+import { TraceView } from "/static/waterfall.js";
+
+const root = document.getElementById("view");
+const live = document.getElementById("live");
+let view = null;
+
+function show() {
+  const match = location.pathname.match(/^\/trace\/([^/]+)$/);
+  root.replaceChildren();
+  view = match ? new TraceView(root, decodeURIComponent(match[1])) : new ListView(root);
+  refresh();
+}
+
+async function refresh() {
+  const current = view;
+  try {
+    await current.refresh();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    setLive(false);
+  }
+}
+
+function setLive(isLive) {
+  live.textContent = isLive ? "live" : "reconnecting";
+  live.classList.toggle("on", isLive);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target instanceof Element ? event.target.closest("a[href^='/']") : null;
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+  event.preventDefault();
+  history.pushState(null, "", link.getAttribute("href"));
+  show();
+  scrollTo(0, 0);
+});
+addEventListener("popstate", show);
+
+const changes = new EventSource("/api/changes");
+changes.onopen = () => setLive(true);
+changes.onmessage = () => refresh();
+changes.onerror = () => setLive(false);
+
+show();

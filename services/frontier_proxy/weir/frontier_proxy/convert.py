@@ -1,0 +1,120 @@
+"""The only place where this service's protos meet its own types."""
+
+from __future__ import annotations
+
+import math
+
+from weir.common.config.model import ResidencyName
+from weir.common.context import current_call
+from weir.common.errors import ErrorCode, WeirError
+from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
+from weir.engines.base import FinishReason
+from weir.frontier_proxy.domain import AttemptUsage, Done, Finish, ForwardSpec, TokenCounts, to_nano, to_usd
+from weir.frontier_proxy.ledger import SpendRow
+from weir.frontier_proxy.providers.base import Delta, Finished, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.selection import ModelStatus
+from weir.v1 import frontier_proxy_pb2 as pb
+from weir.v1 import slm_worker_pb2, types_pb2
+
+_RESIDENCIES: dict[int, ResidencyName | None] = {
+    types_pb2.RESIDENCY_UNSPECIFIED: None,
+    types_pb2.RESIDENCY_LOCAL_ONLY: "local_only",
+    types_pb2.RESIDENCY_REDACTED: "redacted",
+    types_pb2.RESIDENCY_ANY: "any",
+}
+_FINISHES = {
+    Finish.STOP: types_pb2.FINISH_REASON_STOP,
+    Finish.LENGTH: types_pb2.FINISH_REASON_LENGTH,
+    Finish.BUDGET: types_pb2.FINISH_REASON_BUDGET,
+}
+
+
+def forward_spec(request: pb.ForwardRequest, max_prompt_bytes: int) -> ForwardSpec:
+    """Validate a request.
+
+    Raises:
+        WeirError: INVALID_PROMPT, INVALID_SAMPLING, INVALID_CONSTRAINT or INVALID_POLICY with field paths.
+    """
+    call = current_call()
+    if request.residency not in _RESIDENCIES:
+        raise _bad_policy("residency", "is not a known value")
+    limit = request.max_cost_usd if request.HasField("max_cost_usd") else None
+    if limit is not None and not (math.isfinite(limit) and 0 <= limit <= 1e9):
+        raise _bad_policy("max_cost_usd", "must be a finite number of US dollars, at least 0")
+    return ForwardSpec(
+        request_id=request.request_id or call.request_id,
+        tenant=call.tenant,
+        prompt=prompt_from_proto(request.prompt, max_bytes=max_prompt_bytes),
+        model=request.model,
+        residency=_RESIDENCIES[request.residency],
+        max_cost_nano=None if limit is None else to_nano(limit),
+        continue_from=request.continue_from,
+    )
+
+
+def _bad_policy(path: str, problem: str) -> WeirError:
+    return WeirError(ErrorCode.INVALID_POLICY, f"{path} {problem}.", fields={path: problem})
+
+
+def forward_response(event: str | Done) -> pb.ForwardResponse:
+    """Convert new text, or the end."""
+    if isinstance(event, str):
+        return pb.ForwardResponse(delta=types_pb2.TokenDelta(text=event, source=types_pb2.SOURCE_FRONTIER))
+    finished = pb.FrontierFinished(
+        finish_reason=_FINISHES[event.finish], usage=[_usage(attempt) for attempt in event.usage]
+    )
+    finished.timing.time_to_first_token.FromNanoseconds(round(event.first_token_s * 1e9))
+    finished.timing.total.FromNanoseconds(round(event.total_s * 1e9))
+    return pb.ForwardResponse(finished=finished)
+
+
+def _usage(attempt: AttemptUsage) -> types_pb2.Usage:
+    return types_pb2.Usage(
+        tier=types_pb2.TIER_FRONTIER,
+        model=attempt.model,
+        prompt_tokens=attempt.counts.prompt,
+        cached_prompt_tokens=attempt.counts.cached,
+        completion_tokens=attempt.counts.completion,
+        cost_usd=to_usd(attempt.cost_nano),
+        stand_in=attempt.stand_in,
+    )
+
+
+def frontier_model(status: ModelStatus) -> pb.FrontierModel:
+    """Convert one entry of the list of models."""
+    return pb.FrontierModel(
+        model=status.model,
+        provider=status.provider,
+        input_usd_per_million=float(status.price.input),
+        output_usd_per_million=float(status.price.output),
+        max_context=status.price.max_context,
+        available=status.available,
+        stand_in=status.stand_in,
+    )
+
+
+def spend(row: SpendRow) -> pb.Spend:
+    """Convert one row of the ledger."""
+    return pb.Spend(
+        tenant=row.tenant,
+        model=row.model,
+        settled_usd=to_usd(row.settled_nano),
+        reserved_usd=to_usd(row.reserved_nano),
+        budget_usd=None if row.budget_nano is None else to_usd(row.budget_nano),
+    )
+
+
+def completion_request(request: ProviderRequest) -> slm_worker_pb2.CompleteRequest:
+    """Build the stand-in's request to the small model's worker."""
+    prompt = prompt_to_proto(PromptSpec(request.messages, request.sampling, request.constraint))
+    return slm_worker_pb2.CompleteRequest(request_id=current_call().request_id, prompt=prompt)
+
+
+def provider_event(response: slm_worker_pb2.CompleteResponse) -> ProviderEvent:
+    """Convert what the worker streams."""
+    if response.WhichOneof("event") == "delta":
+        return Delta(response.delta.text)
+    usage = response.finished.usage
+    cut = response.finished.finish_reason == types_pb2.FINISH_REASON_LENGTH
+    counts = TokenCounts(usage.prompt_tokens, usage.completion_tokens, usage.cached_prompt_tokens)
+    return Finished(FinishReason.LENGTH if cut else FinishReason.STOP, counts)

@@ -1,0 +1,102 @@
+"""The interface that every provider of frontier models has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from weir.engines.base import ChatMessage, Constraint, FinishReason, Sampling
+from weir.frontier_proxy.domain import TokenCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Longest waits, in seconds: for the first text, and between two pieces of it. ``None``: no limit."""
+
+    first_token_s: float | None = None
+    inter_token_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a provider is and how it is entered. ``key_source`` names the variable or file, never the key."""
+
+    name: str
+    kind: str
+    base_url: str
+    key: SecretStr | None = None
+    key_source: str = ""
+    connect_timeout_s: float = 5.0
+    pace: Pace = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One prompt for one model. ``prefix`` is answer text that already stands and is to be continued.
+
+    ``traits`` are those of the model in the price table (see ``prices.yaml``); an absent sampling value
+    stays absent on the wire.
+    """
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling
+    constraint: Constraint | None = None
+    prefix: str = ""
+    traits: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text, or token counts that the provider told on the way, or both."""
+
+    text: str = ""
+    counts: TokenCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event. ``counts`` is ``None`` where the provider told none."""
+
+    reason: FinishReason
+    counts: TokenCounts | None = None
+
+
+ProviderEvent = Delta | Finished
+
+
+class Provider(Protocol):
+    """A source of answers."""
+
+    @property
+    def access(self) -> Access:
+        """Its name, kind and time limits."""
+        ...
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether it answers in place of a model that is not configured."""
+        ...
+
+    @property
+    def max_stops(self) -> int:
+        """How many stop strings it takes; further ones are the caller's to apply."""
+        ...
+
+    def supports(self, constraint: Constraint) -> bool:
+        """Whether it can hold an answer to ``constraint``."""
+        ...
+
+    def prefills(self, request: ProviderRequest) -> bool:
+        """Whether the prefix is handed over as the answer's start, so that the model cannot repeat it."""
+        ...
+
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+        """Yield deltas, then one ``Finished``. Closing the iterator closes the provider's stream at once.
+
+        Raises WeirError: PROVIDER_AUTH, RATE_LIMITED, PROVIDER_REJECTED, PROVIDER_FAILED.
+        """
+        ...

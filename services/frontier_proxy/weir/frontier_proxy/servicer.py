@@ -1,0 +1,44 @@
+"""FrontierProxyService: convert, delegate, yield."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from weir.common.grpc_types import ServicerContext
+from weir.frontier_proxy import convert
+from weir.frontier_proxy.forward import Forwarder
+from weir.frontier_proxy.ledger import Ledger
+from weir.frontier_proxy.selection import Selection
+from weir.v1 import frontier_proxy_pb2 as pb
+from weir.v1 import frontier_proxy_pb2_grpc
+
+
+class FrontierProxyServicer(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer):
+    """The service's three RPCs."""
+
+    def __init__(
+        self, forwarder: Forwarder, selection: Selection, ledger: Ledger, *, max_prompt_bytes: int
+    ) -> None:
+        self._forwarder, self._selection, self._ledger = forwarder, selection, ledger
+        self._max_prompt_bytes = max_prompt_bytes
+
+    async def Forward(
+        self, request: pb.ForwardRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.ForwardResponse]:
+        """Stream an answer."""
+        spec = convert.forward_spec(request, self._max_prompt_bytes)
+        async with aclosing(self._forwarder.forward(spec)) as events:
+            async for event in events:
+                yield convert.forward_response(event)
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: ServicerContext
+    ) -> pb.ListModelsResponse:
+        """List models with prices."""
+        return pb.ListModelsResponse(models=map(convert.frontier_model, self._selection.models()))
+
+    async def GetSpend(self, request: pb.GetSpendRequest, context: ServicerContext) -> pb.GetSpendResponse:
+        """Return what is spent and reserved."""
+        rows = await self._ledger.spend(request.tenant)
+        return pb.GetSpendResponse(spend=map(convert.spend, rows))

@@ -1,0 +1,184 @@
+"""The router's own terms: tiers, what a request asks, what was decided. No protos, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from weir.common.prompts import PromptSpec
+
+
+class Tier(StrEnum):
+    """Where an answer may come from, cheapest first."""
+
+    SLM = "slm"
+    HYBRID = "hybrid"
+    FRONTIER = "frontier"
+
+
+ALL_TIERS = frozenset(Tier)
+
+
+class Residency(StrEnum):
+    """How far a request's content may travel."""
+
+    LOCAL_ONLY = "local_only"
+    REDACTED = "redacted"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the caller allows. ``residency`` is resolved; ``allowed`` is never empty."""
+
+    residency: Residency = Residency.ANY
+    allowed: frozenset[Tier] = ALL_TIERS
+    max_cost_usd: float | None = None
+    latency_budget_s: float | None = None
+    no_store: bool = False
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, valid in itself. ``token_detail`` keeps the tokens in the deltas."""
+
+    request_id: str
+    prompt: PromptSpec
+    policy: Policy
+    token_detail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: a stable code for machines and a sentence for people."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A tier that may not answer, and why."""
+
+    tier: Tier
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class TierState:
+    """What is known of a tier now.
+
+    Prices are USD per million tokens. ``first_token_s`` is the measured mean, ``None`` while unmeasured.
+    ``adapters`` maps the domains that the tier was tuned for to the adapter to use (empty: the base model).
+    """
+
+    tier: Tier
+    model: str
+    configured: bool = True
+    reachable: bool = True
+    max_context: int = 8192
+    default_max_tokens: int = 512
+    constraints: frozenset[str] = frozenset()
+    adapters: tuple[tuple[str, str], ...] = ()
+    input_usd_per_million: float = 0.0
+    output_usd_per_million: float = 0.0
+    stand_in: bool = False
+    first_token_s: float | None = None
+    latency_s: float | None = None
+    mean_completion_tokens: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The measures of a request that eligibility and selection look at; ``prompt_tokens`` is an estimate."""
+
+    prompt_tokens: int
+    max_tokens: int | None
+    constraint: str | None
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The choice and everything that led to it; ``order`` is the chosen tier and who may take over."""
+
+    decision_id: str
+    order: tuple[Tier, ...]
+    model: str
+    complexity: float
+    confidence: float
+    estimated_latency_s: float | None
+    estimated_cost_usd: float
+    reasons: tuple[Reason, ...]
+    exclusions: tuple[Exclusion, ...]
+    classifier_revision: str
+    complexity_threshold: float
+
+    @property
+    def tier(self) -> Tier:
+        """The chosen tier."""
+        return self.order[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One attempt on one model, as the tier reported it."""
+
+    tier: Tier
+    model: str
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    cost_usd: float = 0.0
+    stand_in: bool = False
+
+
+class Finish(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    BUDGET = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Another tier takes over from here."""
+
+    source: Tier
+    target: Tier
+    reason: Reason
+    kept_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TierFinished:
+    """The end of one tier's stream; ``queue_s`` is the time it spent waiting for a place."""
+
+    finish: Finish
+    usage: tuple[Usage, ...]
+    queue_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer; times count from the request's arrival.
+
+    ``confidence`` is the classifier's calibrated probability that the small model's answer would do; a
+    larger local model's has no labels, so for it this is a lower bound.
+    A frontier answer adds the probability that a
+    strong model is right where the small one is not, and takes it to be right where the small one is. An
+    answer that breaks its constraint has 0.
+    """
+
+    finish: Finish
+    usage: tuple[Usage, ...]
+    cost_usd: float
+    frontier_cost_usd: float
+    queue_s: float
+    first_token_s: float
+    total_s: float
+    confidence: float

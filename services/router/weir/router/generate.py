@@ -1,0 +1,163 @@
+"""The data plane: decide, stream from the chosen tier, let another eligible one take over if it is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+
+from weir.common.context import current_call
+from weir.common.errors import ErrorCode, WeirError
+from weir.router import spans
+from weir.router.adjustment import ThresholdController
+from weir.router.decisions import DecisionStore
+from weir.router.domain import Ask, Decision, Finished, Handover, Reason, Tier, TierFinished
+from weir.router.facts import affinity_key
+from weir.router.faults import OTHER_REPLICA, OTHER_TIER, mid_stream
+from weir.router.fleet import Fleet
+from weir.router.jobs import JobFactory
+from weir.router.metrics import RouterMetrics
+from weir.router.planner import Plan, Planner
+from weir.router.progress import Progress
+from weir.router.statistics import Statistics
+from weir.router.upstreams.streams import STREAMS, TierEvent
+from weir.v1 import types_pb2
+
+MAX_REPLICAS_TRIED = 2
+Event = Decision | types_pb2.TokenDelta | Handover | Finished
+log = structlog.get_logger(__name__)
+
+
+class DataPlane:
+    """Answers requests. Knows no transport but the deltas, which it passes on as they came."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        fleet: Fleet,
+        jobs: JobFactory,
+        store: DecisionStore,
+        statistics: Statistics,
+        metrics: RouterMetrics,
+        controller: ThresholdController,
+    ) -> None:
+        self._planner = planner
+        self._fleet = fleet
+        self._jobs = jobs
+        self._store = store
+        self._statistics = statistics
+        self._metrics = metrics
+        self._controller = controller
+
+    async def route(self, ask: Ask) -> Decision:
+        """Return the decision alone. Raises WeirError (see ``Planner.plan``)."""
+        return (await self._plan(ask)).decision
+
+    async def generate(self, ask: Ask) -> AsyncGenerator[Event]:
+        """Stream one Decision, then deltas with any hand-overs, then one Finished.
+
+        Raises:
+            WeirError: as ``Planner.plan``; what the last tier said; STREAM_BROKEN after the first delta.
+        """
+        progress = Progress()
+        plan = await self._plan(ask)
+        how = "cancelled"
+        try:
+            yield plan.decision
+            async with aclosing(self._answer(plan, progress)) as events:
+                async for event in events:
+                    yield event
+            how = "finished"
+        except WeirError as error:
+            how = error.code
+            raise
+        finally:
+            self._store.finish(plan.decision.decision_id, progress.outcome(how))
+
+    async def _plan(self, ask: Ask) -> Plan:
+        plan = await self._planner.plan(ask)
+        spans.decided(plan.decision, stand_in=plan.states[plan.decision.tier].stand_in)
+        self._store.record(plan.decision, plan.facts, request_id=ask.request_id, tenant=current_call().tenant)
+        return plan
+
+    async def _answer(self, plan: Plan, progress: Progress) -> AsyncGenerator[Event]:
+        """Try the tiers in the decision's order, none of which is outside the eligible ones."""
+        left = list(plan.decision.order)
+        while left:
+            tier = left.pop(0)
+            try:
+                async with aclosing(self._try_tier(plan, tier, progress)) as events:
+                    async for event in events:
+                        yield event
+            except WeirError as error:
+                if progress.sent:
+                    raise mid_stream(error) from error
+                left = [other for other in left if self._fleet.pools[other].available]
+                if not left or error.code not in OTHER_TIER:
+                    raise
+                handover = _takes_over(tier, left[0], error)
+            else:
+                return
+            spans.handed_over(handover)
+            yield handover
+
+    async def _try_tier(self, plan: Plan, tier: Tier, progress: Progress) -> AsyncGenerator[Event]:
+        """Stream from a replica, and from another one if the first fails before its first token."""
+        pool, tried = self._fleet.pools[tier], frozenset[str]()
+        job, capped = self._jobs.build(plan, tier, progress.spent_usd)
+        key = affinity_key(job.prompt)
+        while True:
+            progress.begin(tier)
+            try:
+                with pool.lease(key, tried) as replica:
+                    tried |= {replica.address}
+                    async with aclosing(STREAMS[tier](replica.channel, job)) as events:
+                        async for event in events:
+                            told = await self._tell(plan, progress, event, capped=capped)
+                            if told is not None:
+                                yield told
+            except WeirError as error:
+                retry = error.code in OTHER_REPLICA and not progress.sent and len(tried) < MAX_REPLICAS_TRIED
+                if not retry or not set(pool.addresses) - tried:
+                    raise
+                log.info("replica_failed_over", tier=tier, reason=error.code)
+            else:
+                return
+
+    async def _tell(self, plan: Plan, progress: Progress, event: TierEvent, *, capped: bool) -> Event | None:
+        """Turn a tier's event into the client's; ``None`` where there is nothing to tell."""
+        if isinstance(event, types_pb2.TokenDelta):
+            progress.take(event, keep_text=plan.check is not None)
+            if plan.ask.token_detail:
+                return event
+            return types_pb2.TokenDelta(text=event.text, source=event.source) if event.text else None
+        if isinstance(event, Handover):
+            spans.handed_over(event)
+            return event
+        return await self._finish(plan, progress, event, capped=capped)
+
+    async def _finish(self, plan: Plan, progress: Progress, end: TierFinished, *, capped: bool) -> Finished:
+        if plan.check is not None:
+            violation = await asyncio.to_thread(plan.check, "".join(progress.text))
+            progress.valid = violation is None
+            if violation:
+                log.warning(
+                    "answer_breaks_constraint", decision_id=plan.decision.decision_id, tier=progress.tier
+                )
+        finished = progress.finish(plan, end, capped=capped)
+        tier = progress.tier or plan.decision.tier
+        for usage in finished.usage:
+            self._fleet.saw(usage.tier, usage.model, stand_in=usage.stand_in)
+        self._statistics.add(progress.answer(tier, finished))
+        self._metrics.answered(tier, finished, schema_valid=progress.valid)
+        self._controller.update()
+        spans.answered(finished)
+        return finished
+
+
+def _takes_over(tier: Tier, target: Tier, error: WeirError) -> Handover:
+    code = "long_context" if error.code is ErrorCode.CONTEXT_TOO_LONG else "tier_failed"
+    log.warning("tier_handed_over", source=tier, target=target, reason=error.code)
+    return Handover(tier, target, Reason(code, f"{tier.upper()} failed before its first token: {error.code}"))

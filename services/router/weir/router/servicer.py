@@ -1,0 +1,60 @@
+"""RouterService: convert, delegate, yield."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import grpc
+
+from weir.common.config.model import Routing
+from weir.common.context import current_call
+from weir.router import convert
+from weir.router.decisions import DecisionStore
+from weir.router.domain import Ask, Residency
+from weir.router.generate import DataPlane
+from weir.v1 import router_pb2, router_pb2_grpc
+
+
+class RouterServicer(router_pb2_grpc.RouterServiceServicer):
+    """The front door. Errors leave as WeirError; the interceptor turns them into statuses."""
+
+    def __init__(self, plane: DataPlane, store: DecisionStore, routing: Routing) -> None:
+        self._plane = plane
+        self._store = store
+        self._routing = routing
+
+    async def Generate(
+        self, request: router_pb2.GenerateRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncGenerator[router_pb2.GenerateResponse]:
+        """Route and answer."""
+        del context
+        ask = self._ask(request, request.request_id)
+        async with aclosing(self._plane.generate(ask)) as events:
+            async for event in events:
+                yield convert.event_to_proto(event)
+
+    async def Route(
+        self, request: router_pb2.RouteRequest, context: grpc.aio.ServicerContext
+    ) -> router_pb2.RouteResponse:
+        """Return the decision alone."""
+        del context
+        decision = await self._plane.route(self._ask(request, ""))
+        return router_pb2.RouteResponse(decision=convert.decision_to_proto(decision))
+
+    async def SendFeedback(
+        self, request: router_pb2.SendFeedbackRequest, context: grpc.aio.ServicerContext
+    ) -> router_pb2.SendFeedbackResponse:
+        """Store a label."""
+        del context
+        await self._store.label(request.decision_id, convert.feedback_from_proto(request))
+        return router_pb2.SendFeedbackResponse()
+
+    def _ask(self, request: router_pb2.GenerateRequest | router_pb2.RouteRequest, request_id: str) -> Ask:
+        return convert.ask_from_proto(
+            request,
+            request_id or current_call().request_id or uuid.uuid4().hex,
+            default_residency=Residency(self._routing.default_residency),
+            max_prompt_bytes=self._routing.max_prompt_bytes,
+        )

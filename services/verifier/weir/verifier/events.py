@@ -1,0 +1,102 @@
+"""What a verified generation is asked for and what it tells, in domain types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from weir.common.prompts import PromptSpec
+from weir.engines.base import TokenInfo
+from weir.verifier.acceptance import Rule
+
+
+class Source(StrEnum):
+    """Who produced a piece of text."""
+
+    DRAFT = "draft"
+    VERIFIER = "verifier"
+    FRONTIER = "frontier"
+
+
+class Ending(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    BUDGET = "budget"
+
+
+class Residency(StrEnum):
+    """How far the content may travel."""
+
+    LOCAL_ONLY = "local_only"
+    REDACTED = "redacted"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request for a verified answer. ``escalate_below`` 0 never escalates."""
+
+    request_id: str
+    spec: PromptSpec
+    rule: Rule
+    residency: Residency
+    escalate_below: float
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text of one source; a character of several tokens belongs to the one that completes it."""
+
+    text: str
+    tokens: tuple[TokenInfo, ...]
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """The frontier takes over; the ``kept_tokens`` generated here before it stand."""
+
+    code: str
+    detail: str
+    kept_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one attempt on one model used; ``frontier`` tells the tier."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    cost_usd: float = 0.0
+    stand_in: bool = False
+    frontier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer; times in seconds since the request began."""
+
+    ending: Ending
+    attempts: tuple[Attempt, ...]
+    rounds: int
+    queue_s: float
+    first_token_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierEnd:
+    """The end of the frontier's part."""
+
+    ending: Ending
+    attempts: tuple[Attempt, ...]
+
+
+Event = Delta | Handoff | Finished

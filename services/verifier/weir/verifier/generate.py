@@ -1,0 +1,94 @@
+"""The hybrid tier: a worker drafts, the verifier judges, the frontier may take over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import replace
+
+import structlog
+
+from weir.common.config.model import HybridTier
+from weir.common.inference import Inference
+from weir.engines.base import SessionEngine
+from weir.verifier import measures
+from weir.verifier.answer import Answer
+from weir.verifier.checking.checker import Checker
+from weir.verifier.drafts import DraftStream, WorkerStub, drafting
+from weir.verifier.events import Ending, Event, Finished, Job
+from weir.verifier.frontier import Frontier
+from weir.verifier.sequence import encode_prompt, open_verification
+from weir.verifier.upstream import Upstream
+
+log = structlog.get_logger(__name__)
+
+
+class Generator:
+    """Produces verified answers, each on its own session."""
+
+    def __init__(
+        self,
+        engine: SessionEngine,
+        tier: HybridTier,
+        workers: Upstream[WorkerStub],
+        frontier: Frontier,
+        checker: Checker,
+    ) -> None:
+        self._engine = engine
+        self._tier = tier
+        self._workers = workers
+        self._frontier = frontier
+        self._checker = checker
+
+    async def run(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Stream one answer: deltas, at most one hand-over, then one ``Finished``.
+
+        Raises:
+            WeirError: CONTEXT_TOO_LONG, INVALID_CONSTRAINT, QUEUE_FULL, TOKENIZER_MISMATCH, ENGINE_CRASHED,
+                or STREAM_BROKEN where the frontier fails after its first delta.
+        """
+        prompt_ids, max_tokens = await encode_prompt(self._engine, self._tier, job.spec)
+        job = self._settled(job, max_tokens)
+        answer = Answer(job, self._engine, self._frontier, len(prompt_ids), self._tier.run)
+        with Inference("chat", self._engine.info, job.spec.sampling) as inference:
+            async with AsyncExitStack() as local:
+                verification = await open_verification(local, self._engine, self._tier, job.spec, job.rule)
+                drafts = await local.enter_async_context(self._drafting(job))
+                answer.opened()
+                await verification.prefill(prompt_ids)
+                async with aclosing(answer.stream(verification, drafts, local)) as events:
+                    async for event in events:
+                        if isinstance(event, Finished):
+                            await self._recheck(job, event, answer.text)
+                        measures.note(inference, event)
+                        yield event
+
+    def _drafting(self, job: Job) -> AbstractAsyncContextManager[DraftStream]:
+        return drafting(
+            self._workers,
+            job.request_id,
+            job.spec,
+            chunk_tokens=self._tier.draft_tokens,
+            tokenizer_sha256=self._engine.codec.sha256,
+            vocab_size=self._engine.info.vocab_size,
+        )
+
+    def _settled(self, job: Job, max_tokens: int) -> Job:
+        """Fill in the defaults, on which drafter and verifier must agree."""
+        given, tier = job.spec.sampling, self._tier
+        sampling = replace(
+            given,
+            max_tokens=max_tokens,
+            temperature=given.temperature if given.temperature is not None else tier.temperature,
+            top_p=given.top_p if given.top_p is not None else tier.top_p,
+        )
+        return replace(job, spec=replace(job.spec, sampling=sampling))
+
+    async def _recheck(self, job: Job, finished: Finished, text: str) -> None:
+        """Check a whole answer once more. What was sent stands: a failure is counted and logged."""
+        constraint = job.spec.constraint
+        if constraint is None or finished.ending is not Ending.STOP:
+            return
+        if violation := await self._checker.violation(constraint, text):
+            measures.constraint_broken(self._engine.info.model)
+            log.warning("constraint_violated", kind=constraint.kind, where=violation.partition(":")[0])

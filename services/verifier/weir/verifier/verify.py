@@ -1,0 +1,117 @@
+"""Verdicts on somebody else's drafts, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from weir.common.config.model import HybridTier
+from weir.common.errors import ErrorCode, WeirError
+from weir.common.prompts import PromptSpec
+from weir.engines.base import SessionEngine
+from weir.verifier import measures
+from weir.verifier.acceptance import DraftToken, Rule
+from weir.verifier.drafts import require_tokenizer
+from weir.verifier.rounds import Round
+from weir.verifier.sequence import context_of, encode_prompt, open_verification, too_long
+
+MAX_CHUNK_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The beginning of a verification."""
+
+    spec: PromptSpec
+    rule: Rule
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedChunk:
+    """Drafted tokens; an empty hash stands for the one told at the start."""
+
+    sequence: int
+    tokens: tuple[DraftToken, ...]
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of chunk ``sequence``."""
+
+    sequence: int
+    round: Round
+
+
+def _malformed(field: str, problem: str) -> WeirError:
+    return WeirError(ErrorCode.INVALID_REQUEST, f"{problem}.", fields={field: problem})
+
+
+async def verify(
+    engine: SessionEngine, tier: HybridTier, requests: AsyncIterator[Start | DraftedChunk]
+) -> AsyncGenerator[Verdict, None]:
+    """Judge chunk after chunk of one answer.
+
+    Where a chunk stands whole there is no correction, so that a drafter may run ahead; after a rejection the
+    next chunk continues from what was accepted and the correction.
+
+    Raises:
+        WeirError: INVALID_REQUEST for anything out of order; TOKENIZER_MISMATCH; CONTEXT_TOO_LONG;
+            QUEUE_FULL.
+    """
+    start = await anext(requests, None)
+    if start is None:
+        return
+    if not isinstance(start, Start):
+        raise _malformed("start", "A start comes before the first draft")
+    require_tokenizer(start.tokenizer_sha256, engine.codec.sha256)
+    prompt_ids, _ = await encode_prompt(engine, tier, start.spec)
+    async with AsyncExitStack() as local:
+        verification = await open_verification(local, engine, tier, start.spec, start.rule)
+        await verification.prefill(prompt_ids)
+        order = _Order(engine, len(prompt_ids), context_of(engine, tier))
+        async for request in requests:
+            chunk = order.check(request)
+            verdict = await verification.round(chunk.tokens, bonus=False)
+            order.said(verdict, ended=verification.ended)
+            measures.round_done(engine.info.model, len(chunk.tokens), verdict.accepted)
+            yield Verdict(chunk.sequence, verdict)
+
+
+class _Order:
+    """What may come next in the stream of one drafter."""
+
+    def __init__(self, engine: SessionEngine, prompt_tokens: int, context: int) -> None:
+        self._sha256 = engine.codec.sha256
+        self._vocab_size = engine.info.vocab_size
+        self._tokens = prompt_tokens
+        self._context = context
+        self._expected: int | None = None
+        self._ended = False
+
+    def check(self, request: Start | DraftedChunk) -> DraftedChunk:
+        """Return the chunk, if it may come now."""
+        if isinstance(request, Start):
+            raise _malformed("start", "A stream has one start; open another stream for another prompt")
+        if self._ended:
+            raise _malformed("draft", "The answer ended with an earlier chunk; close the stream")
+        if self._expected is not None and request.sequence != self._expected:
+            problem = f"Chunk {self._expected} was expected and {request.sequence} came; number them in order"
+            raise _malformed("draft.sequence", problem)
+        if not 1 <= len(request.tokens) <= MAX_CHUNK_TOKENS:
+            raise _malformed("draft.tokens", f"A chunk has 1 to {MAX_CHUNK_TOKENS} tokens")
+        if any(token.id >= self._vocab_size for token in request.tokens):
+            raise _malformed("draft.tokens", f"Token ids are below {self._vocab_size}")
+        if request.tokenizer_sha256:
+            require_tokenizer(request.tokenizer_sha256, self._sha256)
+        if self._tokens + len(request.tokens) > self._context:
+            raise too_long(self._tokens + len(request.tokens), self._context)
+        self._expected = request.sequence + 1
+        return request
+
+    def said(self, verdict: Round, *, ended: bool) -> None:
+        """Take the outcome of the chunk."""
+        self._tokens += len(verdict.tokens)
+        self._ended = ended

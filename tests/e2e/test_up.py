@@ -1,0 +1,167 @@
+"""`weir up` as a user runs it: it proves that it answers, shows the trace, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+pytestmark = pytest.mark.usefixtures("embedded_model")
+
+WEIR = (sys.executable, "-m", "weir.cli.main")
+SERVICES = ("ROUTER", "SLM_WORKER", "VERIFIER", "FRONTIER_PROXY")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Free ports, and nothing of the user's own telemetry."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "FORCE_COLOR"))}
+    ports = {f"WEIR_SERVICES__{name}__PORT": "0" for name in SERVICES}
+    viewer = {"WEIR_VIEWER__HTTP_PORT": "0", "WEIR_VIEWER__OTLP_PORT": "0"}
+    return {**kept, **ports, **viewer, "COLUMNS": "200", **changes}
+
+
+@dataclass
+class Up:
+    """A running `weir up`: what it printed, and where its parts are."""
+
+    process: asyncio.subprocess.Process
+    printed: str
+    target: str
+    page: str
+    descendants: list[psutil.Process]
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *WEIR, "up", env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(120):
+            printed = await read_until(process, "Ctrl-C stops everything.")
+        target = re.search(r"is serving on (\S+)", printed)
+        page = re.search(r"Traces: (\S+)", printed)
+        assert target
+        assert page
+        below = psutil.Process(process.pid).children(recursive=True)
+        yield Up(process, printed, target[1], page[1], below)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+
+
+async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
+    assert process.stdout
+    printed = ""
+    while text not in printed:
+        line = (await process.stdout.readline()).decode()
+        assert line, f"it ended early:\n{printed}"
+        printed += line
+    return printed
+
+
+async def ask(target: str, *arguments: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *WEIR,
+        "ask",
+        "--target",
+        target,
+        "--json",
+        *arguments,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return dict(json.loads(out))
+
+
+async def spans_of(page: str, trace_id: str, wanted: set[str]) -> set[str]:
+    """Return the services in a trace, once all wanted ones have exported their spans."""
+    found: set[str] = set()
+    async with (
+        asyncio.timeout(30),
+        aiohttp.ClientSession(page) as session,
+        session.get("/api/changes") as changes,
+    ):
+        async for _ in changes.content:
+            async with session.get(f"/api/traces/{trace_id}") as response:
+                body = await response.json()
+            found = {span["service"] for span in body.get("spans", [])}
+            if wanted <= found:
+                break
+    return found
+
+
+async def test_up_answers_shows_the_trace_and_stops_clean() -> None:
+    async with running() as up:
+        assert "Paris" in up.printed
+        assert "\x1b" not in up.printed
+        for name in SERVICES:
+            assert re.search(rf"{name.lower()} +127\.0\.0\.1:\d+ +\d+ +serving", up.printed)
+
+        slm = await ask(up.target, "Say hello.", "--tier", "slm", "--max-tokens", "8")
+        assert slm["tier"] == "slm"
+        assert slm["text"]
+        assert {"router", "slm_worker"} <= await spans_of(up.page, slm["trace_id"], {"router", "slm_worker"})
+
+        hybrid = await ask(up.target, "Say hello.", "--tier", "hybrid", "--max-tokens", "8")
+        assert hybrid["tier"] == "hybrid"
+        wanted = {"router", "verifier", "slm_worker"}
+        assert wanted <= await spans_of(up.page, hybrid["trace_id"], wanted)
+
+        frontier = await ask(up.target, "Say hello.", "--tier", "frontier", "--max-tokens", "8")
+        assert frontier["stand_in"]
+        wanted = {"router", "frontier_proxy"}
+        assert wanted <= await spans_of(up.page, frontier["trace_id"], wanted)
+
+        up.process.send_signal(signal.SIGTERM)
+        out, _ = await up.process.communicate()
+        assert up.process.returncode == 0, out.decode()
+        assert out.decode().rstrip().endswith("Stopped.")
+        left = psutil.wait_procs(up.descendants, timeout=5)[1]
+        assert len(up.descendants) >= 4
+        assert not left
+
+
+async def test_a_killed_service_comes_back_and_a_killed_up_leaves_no_orphans() -> None:
+    async with running() as up:
+        pid = re.search(r"frontier_proxy +\S+ +(\d+)", up.printed)
+        assert pid
+        os.kill(int(pid[1]), signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await read_until(up.process, "frontier_proxy is serving again")
+        below = psutil.Process(up.process.pid).children(recursive=True)
+        up.process.kill()
+        await up.process.communicate()
+        _, left = await asyncio.to_thread(psutil.wait_procs, below, timeout=30)
+        assert not left
+
+
+async def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    process = await asyncio.create_subprocess_exec(
+        *WEIR,
+        "up",
+        env=environment(WEIR_SERVICES__ROUTER__PORT=port),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    server.close()
+    assert process.returncode == 2
+    (line,) = out.decode().splitlines()
+    assert f"Port {port}, wanted for the router, is in use" in line

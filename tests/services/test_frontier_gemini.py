@@ -1,0 +1,93 @@
+"""The Gemini provider on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from tests.services.provider_doubles import (
+    ANSWER,
+    RECORDED,
+    ProviderDouble,
+    Proxy,
+    Reply,
+    ask,
+    configured,
+    proxy,
+)
+from weir.common.config import Settings
+from weir.v1 import types_pb2
+
+MODEL = "gemini-2.5-flash"
+
+
+@pytest.fixture
+async def gemini() -> AsyncIterator[ProviderDouble]:
+    async with ProviderDouble().running() as double:
+        yield double
+
+
+@pytest.fixture
+async def running(
+    gemini: ProviderDouble, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Proxy]:
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-double")
+    providers = {"gemini": {"kind": "gemini", "base_url": gemini.url}}
+    changed = configured(settings, frontier={"providers": providers}, tiers={"frontier": {"model_id": MODEL}})
+    async with proxy(changed) as running:
+        yield running
+
+
+async def test_the_answer_is_without_thoughts_and_thoughts_are_priced(
+    gemini: ProviderDouble, running: Proxy
+) -> None:
+    gemini.will(Reply([RECORDED["gemini"]]))
+    text, finished = await running.forward(ask())
+    assert text == ANSWER
+    (usage,) = finished.usage
+    assert (usage.prompt_tokens, usage.cached_prompt_tokens, usage.completion_tokens) == (25, 8, 14)
+    assert usage.cost_usd == pytest.approx((17 * 0.3 + 8 * 0.03 + 14 * 2.5) / 1e6, abs=1e-12)
+
+
+async def test_the_request_follows_generate_content(gemini: ProviderDouble, running: Proxy) -> None:
+    gemini.will(Reply([RECORDED["gemini"]]))
+    request = ask()
+    request.prompt.messages.insert(0, types_pb2.Message(role=types_pb2.ROLE_SYSTEM, content="Be brief."))
+    request.prompt.messages.append(types_pb2.Message(role=types_pb2.ROLE_ASSISTANT, content="A dam."))
+    request.prompt.messages.append(types_pb2.Message(role=types_pb2.ROLE_USER, content="More."))
+    request.prompt.sampling.MergeFrom(
+        types_pb2.SamplingParams(temperature=0.5, top_p=0.5, top_k=5, seed=2**40 + 3, stop=["END"])
+    )
+    request.prompt.output.json_schema = '{"type": "object"}'
+    await running.forward(request)
+    assert gemini.paths == [f"/v1/models/{MODEL}:streamGenerateContent?alt=sse"]
+    assert gemini.headers[0]["x-goog-api-key"] == "AIza-double"
+    assert gemini.bodies[0] == {
+        "contents": [
+            {"role": "user", "parts": [{"text": "What is a weir?"}]},
+            {"role": "model", "parts": [{"text": "A dam."}]},
+            {"role": "user", "parts": [{"text": "More."}]},
+        ],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "generationConfig": {
+            "maxOutputTokens": 1024,
+            "temperature": 0.5,
+            "topP": 0.5,
+            "topK": 5,
+            "seed": 3,
+            "stopSequences": ["END"],
+            "responseMimeType": "application/json",
+            "responseJsonSchema": {"type": "object"},
+        },
+    }
+
+
+async def test_a_blocked_answer_is_rejected_and_not_shopped_around(
+    gemini: ProviderDouble, running: Proxy
+) -> None:
+    gemini.will(Reply([RECORDED["gemini"].replace(b'"STOP"', b'"SAFETY"')]))
+    with pytest.raises(grpc.aio.AioRpcError, match="content filter") as caught:
+        await running.forward(ask())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

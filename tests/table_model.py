@@ -1,0 +1,67 @@
+"""A tiny real model: next-token logits from the last two tokens; its sessions count what they are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from weir.engines.base import Candidate, Prediction
+
+VOCABULARY = 12
+
+
+def logits_after(ids: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Return the logits, shape [VOCABULARY], of the token after ``ids``."""
+    key = (seed, *ids[-2:])
+    return np.random.default_rng(abs(hash(key))).normal(size=VOCABULARY).astype(np.float32) * 3
+
+
+class TableSession:
+    """A session over the table model."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.ids: list[int] = []
+        self.fed = 0
+        self.closed = False
+        self._seed = seed
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    async def extend(
+        self, ids: Sequence[int], *, top: int = 1, logits: bool = False, masks: Sequence[bytes] | None = None
+    ) -> list[Prediction]:
+        assert ids, "a session must be fed something"
+        predictions = []
+        for index, token in enumerate(ids):
+            self.ids.append(token)
+            self.fed += 1
+            row = logits_after(self.ids, self._seed).astype(np.float64)
+            if masks is not None:
+                allowed = np.unpackbits(np.frombuffer(masks[index], np.uint8), bitorder="little")[:VOCABULARY]
+                row = np.where(allowed == 1, row, -np.inf)
+            logprobs = row - np.logaddexp.reduce(row)
+            best = np.argsort(-logprobs, kind="stable")[:top]
+            following = float(logprobs[ids[index + 1]]) if index + 1 < len(ids) else None
+            candidates = tuple(Candidate(int(i), float(logprobs[i])) for i in best)
+            predictions.append(Prediction(candidates, following, row.astype(np.float32) if logits else None))
+        return predictions
+
+    async def rewind(self, length: int) -> None:
+        assert 0 <= length <= len(self.ids)
+        del self.ids[length:]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def greedy(
+    prompt: Sequence[int], count: int, stop_ids: frozenset[int] = frozenset(), seed: int = 0
+) -> list[int]:
+    """Return what the model itself writes."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + count and (len(ids) == len(prompt) or ids[-1] not in stop_ids):
+        ids.append(int(np.argmax(logits_after(ids, seed))))
+    return ids[len(prompt) :]

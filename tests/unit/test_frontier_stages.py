@@ -1,0 +1,76 @@
+"""What an answer's text passes through, cut into any pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weir.common.errors import WeirError
+from weir.frontier_proxy.stages import Pipeline, Restore, Stage, Stop, Trim, Unwrap
+
+
+def run(stage: Stage, *pieces: str) -> str:
+    return "".join(map(stage.feed, pieces)) + stage.flush()
+
+
+def pieces_of(text: str, sizes: list[int]) -> list[str]:
+    pieces = []
+    for size in sizes:
+        pieces.append(text[:size])
+        text = text[size:]
+    return [*pieces, text]
+
+
+SIZES = st.lists(st.integers(0, 4), max_size=40)
+LETTERS = st.text("AB[]_1 ", max_size=30)
+
+
+@given(LETTERS, st.lists(st.text("AB ", min_size=1, max_size=3), min_size=1, max_size=3), SIZES)
+def test_stop_ends_before_the_first_stop_string(text: str, stops: list[str], sizes: list[int]) -> None:
+    ends = [text.find(stop) for stop in stops if stop in text]
+    expected = text[: min(ends)] if ends else text
+    stop = Stop(stops)
+    assert run(stop, *pieces_of(text, sizes)) == expected
+    assert stop.hit is bool(ends)
+
+
+@given(LETTERS, SIZES)
+def test_restore_puts_originals_back_however_the_text_is_cut(text: str, sizes: list[int]) -> None:
+    originals = {"[A_1]": "Ada", "[B_1]": "Bob [A_1]"}
+    expected = text.replace("[B_1]", "\0").replace("[A_1]", "Ada").replace("\0", "Bob [A_1]")
+    assert run(Restore(originals), *pieces_of(text, sizes)) == expected
+
+
+@given(LETTERS, st.text("AB ", min_size=1, max_size=6), SIZES)
+def test_trim_cuts_a_repeated_prefix_and_nothing_else(text: str, prefix: str, sizes: list[int]) -> None:
+    assert run(Trim(prefix, strict=False), *pieces_of(prefix + text, sizes)) == text
+    if not text.startswith(prefix):
+        assert run(Trim(prefix, strict=False), *pieces_of(text, sizes)) == text
+
+
+def test_text_is_held_no_longer_than_needed() -> None:
+    assert Restore({"[EMAIL_1]": "x"}).feed("to [now] and [EM") == "to [now] and "
+    assert Stop(["END"]).feed("the EN") == "the "
+    assert Trim("A weir", strict=False).feed("A dam") == "A dam"
+
+
+@pytest.mark.parametrize("text", ["B weir", "A we"])
+def test_a_strict_trim_refuses_an_answer_that_begins_otherwise(text: str) -> None:
+    with pytest.raises(WeirError, match="PROVIDER_FAILED"):
+        run(Trim("A weir", strict=True), text)
+
+
+def test_unwrap_takes_the_choice_out_of_its_object() -> None:
+    assert run(Unwrap(), '{"choi', 'ce": "j\\u00e4"}') == "jä"
+
+
+@pytest.mark.parametrize("text", ["", "yes", "[]", '{"choice": 1}'])
+def test_unwrap_refuses_what_holds_no_choice(text: str) -> None:
+    with pytest.raises(WeirError, match="PROVIDER_FAILED"):
+        run(Unwrap(), text)
+
+
+def test_stages_work_on_each_others_output() -> None:
+    pipeline = Pipeline([Restore({"[W_1]": "weir END"}), Trim("A w", strict=False), Stop(["END"])])
+    assert run(pipeline, "A [W", "_1] and more") == "eir "

@@ -1,0 +1,186 @@
+"""Statistics, the moving threshold, and the checks of finished answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from weir.common.config.model import Alerting, DynamicAdjustment, Observability
+from weir.common.errors import ErrorCode, WeirError
+from weir.engines.base import Constraint
+from weir.router.adjustment import FEWEST_SAMPLES, REACH, STEP, Reading, ThresholdController, step
+from weir.router.constraints import checker
+from weir.router.domain import Finish, Finished, Tier
+from weir.router.metrics import RouterMetrics
+from weir.router.statistics import MAX_SAMPLES, STALE_AFTER_S, Answer, Mean, Statistics, Window
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def answer(first_token_s: float, tier: Tier = Tier.SLM, **more: object) -> Answer:
+    return Answer(tier, first_token_s, 2 * first_token_s, 10, 0.001, **more)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.01, 1))
+def test_percentile_is_a_sample_with_enough_below(samples: list[float], share: float) -> None:
+    window = Window(10, lambda: 0.0)
+    for sample in samples:
+        window.add(sample)
+    found = window.percentile(share)
+    assert found in samples
+    assert found is not None
+    assert sum(sample <= found for sample in samples) >= share * len(samples) - 1e-9
+
+
+def test_window_forgets_what_is_old_and_what_is_too_much() -> None:
+    clock = Clock()
+    window = Window(10, clock)
+    for _ in range(2 * MAX_SAMPLES):
+        window.add(1.0)
+    assert len(window.samples()) == MAX_SAMPLES
+    clock.now = 11
+    window.add(5.0)
+    assert window.samples() == [5.0]
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1))
+def test_mean_stays_within_its_samples(samples: list[float]) -> None:
+    mean = Mean(lambda: 0.0)
+    for sample in samples:
+        mean.add(sample)
+    assert mean.value is not None
+    assert min(samples) - 1e-6 <= mean.value <= max(samples) + 1e-6
+
+
+def test_mean_without_recent_samples_is_unknown() -> None:
+    clock = Clock()
+    mean = Mean(clock)
+    assert mean.value is None
+    mean.add(3.0)
+    clock.now = STALE_AFTER_S
+    assert mean.value is None
+
+
+readings = st.builds(Reading, st.floats(0, 10), st.floats(0.001, 10), st.booleans())
+
+
+@given(st.floats(0, 1), st.lists(readings, max_size=50))
+def test_threshold_moves_in_bounded_steps(base: float, course: list[Reading]) -> None:
+    threshold = base
+    for reading in course:
+        moved = step(threshold, base, reading)
+        assert abs(moved - threshold) <= STEP + 1e-12
+        assert max(0.0, base - REACH) - 1e-12 <= moved <= min(1.0, base + REACH) + 1e-12
+        threshold = moved
+
+
+def test_threshold_stays_within_the_dead_band_and_returns_when_calm() -> None:
+    assert step(0.76, 0.72, Reading(1.05, 1.0, frontier_is_costlier=True)) == 0.76
+    assert step(0.72, 0.72, Reading(2.0, 1.0, frontier_is_costlier=True)) == pytest.approx(0.74)
+    assert step(0.72, 0.72, Reading(2.0, 1.0, frontier_is_costlier=False)) == pytest.approx(0.70)
+    assert step(0.76, 0.72, Reading(0.1, 1.0, frontier_is_costlier=True)) == pytest.approx(0.74)
+    assert step(0.73, 0.72, Reading(0.1, 1.0, frontier_is_costlier=True)) == pytest.approx(0.72)
+
+
+def controller(clock: Clock, *, enabled: bool) -> tuple[ThresholdController, Statistics]:
+    statistics = Statistics(300, clock)
+    settings = DynamicAdjustment(enabled=enabled, window_seconds=300)
+    return ThresholdController(
+        0.72, settings, Alerting(latency_p95_threshold_ms=120), statistics, clock
+    ), statistics
+
+
+def test_slow_frontier_raises_the_threshold_once_a_window() -> None:
+    clock = Clock()
+    held, statistics = controller(clock, enabled=True)
+    clock.now = 301
+    for _ in range(FEWEST_SAMPLES):
+        statistics.add(answer(0.5, Tier.FRONTIER))
+    held.update()
+    held.update()
+    assert held.threshold == pytest.approx(0.74)
+
+
+def test_threshold_stands_still_unless_enabled_or_with_too_few_answers() -> None:
+    clock = Clock()
+    still, statistics = controller(clock, enabled=False)
+    moving, few = controller(clock, enabled=True)
+    clock.now = 301
+    for _ in range(FEWEST_SAMPLES):
+        statistics.add(answer(9.0))
+    few.add(answer(9.0))
+    still.update()
+    moving.update()
+    assert still.threshold == moving.threshold == 0.72
+
+
+def test_alert_is_logged_when_the_bound_is_passed_and_when_it_is_kept_again() -> None:
+    clock = Clock()
+    statistics = Statistics(300, clock)
+    alerting = Alerting(latency_p95_threshold_ms=120, schema_fail_rate_threshold=0.05)
+    metrics = RouterMetrics(Observability(alerting=alerting), statistics)
+    finished = Finished(Finish.STOP, (), 0, 0, 0, 0, 0, 1)
+    with capture_logs() as logs:
+        for _ in range(25):
+            clock.now += 1
+            statistics.add(answer(0.5, schema_valid=False))
+            metrics.answered(Tier.SLM, finished, schema_valid=False)
+        clock.now = 400
+        for _ in range(25):
+            clock.now += 1
+            statistics.add(answer(0.01, schema_valid=True))
+            metrics.answered(Tier.SLM, finished, schema_valid=True)
+    events = [(entry["event"], entry["alert"]) for entry in logs]
+    assert events == [
+        ("alert_raised", "latency_p95"),
+        ("alert_raised", "schema_fail_rate"),
+        ("alert_cleared", "latency_p95"),
+        ("alert_cleared", "schema_fail_rate"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "good", "bad"),
+    [
+        ("json_schema", ('{"type": "integer", "minimum": 3}',), "4", "2"),
+        ("json_schema", ('{"type": "string", "pattern": "^a+$"}',), '"aa"', '"b"'),
+        ("json_schema", ('{"type": "integer"}',), "4", "four"),
+        ("choices", ("yes", "no"), "yes", "maybe"),
+        ("regex", ("[0-9]{4}",), "2026", "26"),
+    ],
+)
+def test_answers_are_checked_against_their_constraint(
+    kind: str, value: tuple[str, ...], good: str, bad: str
+) -> None:
+    check = checker(Constraint(kind, value))  # type: ignore[arg-type]
+    assert check is not None
+    assert check(good) is None
+    assert check(bad)
+
+
+@pytest.mark.parametrize("schema", ["{", '{"type": "nonsense"}', "[1", '{"minimum": "x"}'])
+def test_broken_schema_is_refused_with_its_field(schema: str) -> None:
+    with pytest.raises(WeirError) as caught:
+        checker(Constraint("json_schema", (schema,)))
+    assert caught.value.code is ErrorCode.INVALID_CONSTRAINT
+    assert "prompt.output.json_schema" in caught.value.fields
+
+
+def test_pattern_that_backtracks_without_end_is_given_up() -> None:
+    check = checker(Constraint("json_schema", ('{"type": "string", "pattern": "^(a|a?)+$"}',)))
+    assert check is not None
+    assert check('"' + "a" * 40 + '!"') in (None, "$: does not match '^(a|a?)+$'")
+
+
+def test_remote_reference_is_never_fetched() -> None:
+    check = checker(Constraint("json_schema", ('{"$ref": "http://127.0.0.1:9/schema.json"}',)))
+    assert check is not None
+    assert check("1") is None

@@ -186,8 +186,9 @@ async def test_a_silent_provider_is_given_up_before_the_first_text(
     silent = first.will(Reply([b": keep-alive\n\n"], hold=True))
     second.will(Reply([RECORDED["anthropic"]]))
     async with proxy(paced(two, first_token_timeout_s=0.1)) as running:
-        text, _ = await running.forward(ask())
+        text, finished = await running.forward(ask())
     assert text == ANSWER
+    assert finished.usage[0].cost_usd > 0, "an accepted prompt may be charged"
     await silent.disconnected.wait()
 
 
@@ -220,6 +221,16 @@ async def test_a_cancelled_call_closes_the_providers_stream_and_is_priced(
 async def settled_or_none(running: Proxy) -> bool:
     spend = (await running.stub.GetSpend(pb.GetSpendRequest())).spend
     return bool(spend) and not spend[0].reserved_usd
+
+
+async def test_a_passed_deadline_closes_the_providers_stream(first: ProviderDouble, one: Settings) -> None:
+    held = first.will(Reply(openai_chunks("A weir", finish=None), hold=True))
+    async with proxy(one) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.forward(ask(), timeout=0.5)
+        async with asyncio.timeout(2):
+            await held.disconnected.wait()
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_local_only_is_refused_and_nothing_is_sent(first: ProviderDouble, one: Settings) -> None:

@@ -17,6 +17,7 @@ from weir.v1 import slm_worker_pb2
 from weir.verifier import convert
 from weir.verifier.acceptance import DraftToken
 from weir.verifier.rounds import Round
+from weir.verifier.sequence import require_tokenizer
 from weir.verifier.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -39,16 +40,6 @@ class Chunk:
 
     sequence: int | None = None
     tokens: tuple[DraftToken, ...] = ()
-
-
-def require_tokenizer(drafter_sha256: str, own_sha256: str) -> None:
-    """Refuse drafts in another vocabulary. Raises WeirError TOKENIZER_MISMATCH."""
-    if drafter_sha256 != own_sha256:
-        raise WeirError(
-            ErrorCode.TOKENIZER_MISMATCH,
-            "The drafts are in another vocabulary than the verifier's.",
-            metadata={"drafter": drafter_sha256, "verifier": own_sha256},
-        )
 
 
 class DraftStream:

@@ -64,3 +64,13 @@ async def open_verification(
     session = await engine.open_session()
     stack.push_async_callback(session.aclose)
     return Verification(session, judge(rule, shape, generator(spec.sampling.seed)), codec.stop_ids, masks)
+
+
+def require_tokenizer(drafter_sha256: str, own_sha256: str) -> None:
+    """Refuse drafts in another vocabulary. Raises WeirError TOKENIZER_MISMATCH."""
+    if drafter_sha256 != own_sha256:
+        raise WeirError(
+            ErrorCode.TOKENIZER_MISMATCH,
+            "The drafts are in another vocabulary than the verifier's.",
+            metadata={"drafter": drafter_sha256, "verifier": own_sha256},
+        )

@@ -12,9 +12,14 @@ from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine
 from weir.verifier import measures
 from weir.verifier.acceptance import DraftToken, Rule
-from weir.verifier.drafts import require_tokenizer
 from weir.verifier.rounds import Round
-from weir.verifier.sequence import context_of, encode_prompt, open_verification, too_long
+from weir.verifier.sequence import (
+    context_of,
+    encode_prompt,
+    open_verification,
+    require_tokenizer,
+    too_long,
+)
 
 MAX_CHUNK_TOKENS = 256
 

@@ -51,6 +51,7 @@ class AnthropicProvider:
             headers["x-api-key"] = self.access.key.get_secret_value()
         call = HttpCall(self.access, f"{self.access.base_url}/messages", headers, self.body(request))
         async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
+            yield Delta()
             async for event in parsed:
                 yield event
 

@@ -97,6 +97,8 @@ class Provider(Protocol):
     def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield deltas, then one ``Finished``. Closing the iterator closes the provider's stream at once.
 
+        The first delta, empty perhaps, comes once the provider has accepted the request and may charge it.
+
         Raises WeirError: PROVIDER_AUTH, RATE_LIMITED, PROVIDER_REJECTED, PROVIDER_FAILED.
         """
         ...

@@ -47,6 +47,7 @@ class GeminiProvider:
         headers = {"x-goog-api-key": self.access.key.get_secret_value()} if self.access.key else {}
         call = HttpCall(self.access, url, headers, self.body(request))
         async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
+            yield Delta()
             async for event in parsed:
                 yield event
 

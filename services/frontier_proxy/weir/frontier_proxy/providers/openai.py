@@ -49,6 +49,7 @@ class OpenAIProvider:
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         call = HttpCall(self.access, f"{self.access.base_url}/chat/completions", headers, self.body(request))
         async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
+            yield Delta()
             async for event in parsed:
                 yield event
 

@@ -11,7 +11,7 @@ import grpc
 from weir.common.calls import connect, stream_from
 from weir.engines.base import Constraint
 from weir.frontier_proxy.convert import completion_request, provider_event
-from weir.frontier_proxy.providers.base import Access, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.providers.base import Access, Delta, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.providers.wording import conversation
 from weir.v1 import slm_worker_pb2_grpc
 
@@ -56,5 +56,6 @@ class StandInProvider:
         stub = slm_worker_pb2_grpc.SlmWorkerServiceStub(channel)
         message = completion_request(replace(request, messages=turns, prefix=""))
         async with stream_from(stub.Complete, message) as responses:
+            yield Delta()
             async for response in responses:
                 yield provider_event(response)

@@ -71,10 +71,10 @@ class RawModel:
 class RawSequence:
     """A token sequence and its KV cache.
 
-    Rewinding marks cache slots as dead, for free; the next forward pass takes them out, by a copy of the cache
-    (about half a forward pass of 5 tokens at a length of 50, twice one at 250). Leaving them masked would be
-    cheaper, but it shifts what follows in the sums over the cache: measured, logits move by up to 1.0 and the
-    arg-max changes, so that verification would not be lossless.
+    Rewinding marks cache slots as dead, for free; the next forward pass takes them out by copying the cache
+    (half the time of a pass of 5 tokens at a length of 50, twice that of one at 250). Leaving them masked
+    would be cheaper, but shifts what follows in the sums over the cache: measured, logits move by up to 1.0
+    and the arg-max changes, so that verification would not be lossless.
     """
 
     def __init__(self, model: RawModel) -> None:

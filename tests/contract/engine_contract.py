@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -31,14 +31,19 @@ STORY = "Tell me a story about a fox and a river."
 PERSON = json.dumps(
     {
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 99}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "age": {"type": "integer", "maximum": 99},
+        },
         "required": ["name", "age"],
         "additionalProperties": False,
     }
 )
 
 
-def ask(text: str = QUESTION, *turns: ChatMessage, max_tokens: int | None = 32, **sampling: object) -> GenerationRequest:
+def ask(
+    text: str = QUESTION, *turns: ChatMessage, max_tokens: int | None = 32, **sampling: object
+) -> GenerationRequest:
     """A greedy request by default."""
     options: dict[str, object] = {"temperature": 0.0, "max_tokens": max_tokens} | sampling
     return GenerationRequest("r", (ChatMessage("user", text), *turns), Sampling(**options))  # type: ignore[arg-type]
@@ -65,17 +70,15 @@ class Answer:
 
 
 async def run(engine: Engine, request: GenerationRequest) -> Answer:
-    steps = []
-    async with aclosing(cast("AsyncIterator[Step]", engine.generate(request))) as stream:  # type: ignore[type-var]
-        async for step in stream:
-            steps.append(step)
+    async with aclosing(engine.generate(request)) as stream:  # type: ignore[type-var]
+        steps = [step async for step in stream]
     return Answer("".join(step.text for step in steps), tuple(steps))
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
     """Wait for what another process tells; there is no event to wait on in the protocol."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -146,7 +149,9 @@ class EngineContract:
     async def test_a_json_schema_is_kept(self, engine: Engine) -> None:
         need(engine, Capability.JSON_SCHEMA)
         request = ask("Give me JSON about Alice, who is 31.", max_tokens=64)
-        value = json.loads((await run(engine, replace(request, constraint=Constraint("json_schema", (PERSON,))))).text)
+        value = json.loads(
+            (await run(engine, replace(request, constraint=Constraint("json_schema", (PERSON,))))).text
+        )
         assert set(value) == {"name", "age"}
         assert isinstance(value["age"], int)
 
@@ -183,7 +188,7 @@ class EngineContract:
         assert await engine.health() is Health.READY
 
     async def test_closing_the_iterator_aborts(self, engine: Engine) -> None:
-        stream = cast("AsyncIterator[Step]", engine.generate(ask(STORY, max_tokens=512)))
+        stream = engine.generate(ask(STORY, max_tokens=512))
         await anext(stream)
         await until(lambda: engine.load.running >= 1, 5)
         await stream.aclose()  # type: ignore[attr-defined]
@@ -214,7 +219,9 @@ class EngineContract:
         assert all("\ufffd" not in step.text for step in answer.steps)
 
     async def test_an_assistant_turn_is_continued(self, engine: Engine) -> None:
-        answer = await run(engine, ask(QUESTION, ChatMessage("assistant", "The capital of France is"), max_tokens=8))
+        answer = await run(
+            engine, ask(QUESTION, ChatMessage("assistant", "The capital of France is"), max_tokens=8)
+        )
         assert answer.text.startswith(" Paris")
 
     async def test_an_empty_choice_of_words_is_no_crash(self, engine: Engine) -> None:
@@ -230,19 +237,26 @@ class EngineContract:
         assert [score.id for score in scores] == answer.ids
         assert all(score.top[0].logprob - cast("float", score.logprob) < 0.6 for score in scores)
         pairs = zip(scores, answer.logprobs, strict=True)
-        assert max(abs(cast("float", score.logprob) - cast("float", generated)) for score, generated in pairs) < 0.6
+        assert (
+            max(abs(cast("float", score.logprob) - cast("float", generated)) for score, generated in pairs)
+            < 0.6
+        )
 
     async def test_an_unlikely_continuation_scores_lower(self, engine: Engine) -> None:
         need(engine, Capability.SCORE, Capability.SESSION)
         codec = cast("SessionEngine", engine).codec
-        prompt = codec.encode_chat([ChatMessage("user", QUESTION), ChatMessage("assistant", "The capital is")])
+        prompt = codec.encode_chat(
+            [ChatMessage("user", QUESTION), ChatMessage("assistant", "The capital is")]
+        )
         paris, berlin = [
             sum(cast("float", token.logprob) for token in await engine.score(prompt, codec.encode(name)))
             for name in (" Paris", " Berlin")
         ]
         assert paris > berlin + 2
 
-    async def test_a_session_fed_in_chunks_rewound_and_fed_again_predicts_as_a_fresh_one(self, engine: Engine) -> None:
+    async def test_a_session_fed_in_chunks_rewound_and_fed_again_predicts_as_a_fresh_one(
+        self, engine: Engine
+    ) -> None:
         need(engine, Capability.SESSION)
         local = cast("SessionEngine", engine)
         prompt = local.codec.encode_chat([ChatMessage("user", STORY)])
@@ -297,12 +311,8 @@ class EngineContract:
     async def test_sessions_are_bounded(self, engine: Engine) -> None:
         need(engine, Capability.SESSION)
         local = cast("SessionEngine", engine)
-        opened = []
-        try:
+        async with AsyncExitStack() as opened:
             with pytest.raises(WeirError) as raised:
                 for _ in range(100):
-                    opened.append(await local.open_session())
+                    opened.push_async_callback((await local.open_session()).aclose)
             assert raised.value.code is ErrorCode.QUEUE_FULL
-        finally:
-            for session in opened:
-                await session.aclose()

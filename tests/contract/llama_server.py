@@ -15,7 +15,8 @@ params.port = 0
 params.n_ctx = 16384
 params.endpoint_slots = True
 params.n_parallel = 4
-params.cpuparams.n_threads = 2
+# Threads of llama.cpp spin while they wait for each other, which a busy machine punishes.
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
 sys.stdin.read()

@@ -56,7 +56,7 @@ async def test_a_kill_in_mid_stream_fails_what_runs_and_the_core_comes_back(engi
         await run(engine, ask(QUESTION))
     assert raised.value.code is ErrorCode.ENGINE_CRASHED
     async with asyncio.timeout(60):
-        while await engine.health() is not Health.READY:
+        while await engine.health() is not Health.READY:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert engine.core_pid != killed
     assert "Paris" in (await run(engine, ask(QUESTION))).text

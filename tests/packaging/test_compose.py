@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import importlib.util
 import json
@@ -29,6 +30,7 @@ from tests.packaging.compose_file import (
     substituted,
 )
 from weir.common.config import Settings, load_settings
+from weir.common.probe import is_serving
 
 SERVICES = compose()["services"]
 
@@ -234,13 +236,15 @@ class Stack:
         self._running[service] = subprocess.Popen(command, env=self._environment(service))
 
     def wait(self, service: str, seconds: float) -> None:
-        """Run the container's health check until it passes."""
+        """Wait until the service answers, then run the container's health check."""
         deadline = time.monotonic() + seconds
-        while self.probe(service) != 0:
-            assert self._running[service].poll() is None, (
-                f"{service} ended with {self._running[service].returncode}"
-            )
+        target = f"127.0.0.1:{self.ports[module(service)]}"
+        while not asyncio.run(is_serving(target)):
+            ended = self._running[service].poll()
+            assert ended is None, f"{service} ended with {ended}"
             assert time.monotonic() < deadline, f"{service} is not healthy after {seconds} s"
+            time.sleep(0.2)  # another process opens the port: there is nothing to wait on
+        assert self.probe(service) == 0
 
     def probe(self, service: str) -> int:
         """Exit status of the container's health check."""

@@ -122,6 +122,16 @@ async def test_another_tier_takes_over_before_the_first_token(settings: Settings
         assert [usage.tier for usage in events[-1].finished.usage] == [HYBRID]
 
 
+async def test_failed_attempt_that_cost_something_is_in_the_usage(settings: Settings) -> None:
+    spent = {"cost_usd": "0.002", "prompt_tokens": "7", "completion_tokens": "3"}
+    async with router_bench(settings, complexity=0.9) as bench:
+        bench.frontier.script.error = WeirError(ErrorCode.PROVIDER_FAILED, metadata=spent)
+        finished = (await bench.generate())[-1].finished
+        assert [(usage.tier, usage.cost_usd) for usage in finished.usage][0] == (FRONTIER, 0.002)
+        assert finished.usage[0].completion_tokens == 3
+        assert finished.cost_usd == pytest.approx(0.002)
+
+
 async def test_nothing_takes_over_after_the_first_token(settings: Settings) -> None:
     async with router_bench(settings) as bench:
         bench.worker.script.error, bench.worker.script.fail_at = WeirError(ErrorCode.ENGINE_CRASHED), 1

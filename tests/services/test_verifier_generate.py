@@ -15,8 +15,6 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.engines.text.codec import load_codec
 from weir.v1 import types_pb2, verifier_pb2
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 MAX_SESSIONS = 3
 QUESTIONS = [
     "What is the capital of France?",

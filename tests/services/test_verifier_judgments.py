@@ -15,8 +15,6 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.engines.text.codec import Codec, load_codec
 from weir.v1 import slm_worker_pb2, types_pb2, verifier_pb2
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 @pytest.fixture(scope="module")
 def codec(embedded_model: Path) -> Codec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ from weir.engines.text.codec import Codec, load_codec
 from weir.engines.text.constraints import ConstraintChecker
 
 NESTED = '{"properties": {"a": ' * 2000 + "{}" + "}}" * 2000
-WIDE = json.dumps({"type": "object", "properties": {f"k{i}": {"type": "integer", "minimum": i} for i in range(2000)}})
+WIDE = json.dumps(
+    {"type": "object", "properties": {f"k{i}": {"type": "integer", "minimum": i} for i in range(2000)}}
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,9 @@ def codec(embedded_model: Path) -> Codec:
     ],
     ids=lambda constraint: f"{constraint.kind}:{constraint.value[0][:20]}",
 )
-async def test_what_cannot_be_compiled_or_met_is_refused_with_its_field(codec: Codec, constraint: Constraint) -> None:
+async def test_what_cannot_be_compiled_or_met_is_refused_with_its_field(
+    codec: Codec, constraint: Constraint
+) -> None:
     with pytest.raises(WeirError) as raised:
         await ConstraintChecker(codec).check(constraint)
     assert raised.value.code is ErrorCode.INVALID_CONSTRAINT
@@ -69,10 +74,8 @@ async def test_what_can_be_met_passes(codec: Codec, constraint: Constraint) -> N
 async def test_an_evil_schema_takes_bounded_time(codec: Codec, schema: str) -> None:
     codec.llguidance_tokenizer()
     start = time.process_time()
-    try:
+    with contextlib.suppress(WeirError):
         await ConstraintChecker(codec).check(Constraint("json_schema", (schema,)))
-    except WeirError as error:
-        assert error.code is ErrorCode.INVALID_CONSTRAINT
     assert time.process_time() - start < 3
 
 
@@ -82,10 +85,7 @@ async def test_a_verdict_is_remembered(codec: Codec) -> None:
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        try:
+        with contextlib.suppress(WeirError):
             await checker.check(constraint)
-        except WeirError:
-            times.append(time.perf_counter() - start)
-        else:
-            times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)
     assert times[1] < times[0] / 5

@@ -170,7 +170,9 @@ def test_frames_survive_any_cut_of_the_stream(payloads: list[bytes], sizes: list
     "message",
     [
         m.Start("openvino", {"model": "x", "adapters": {"a": "b"}}),
-        m.Submit(1, [1, 2], 3, temperature=0.5, constraint_kind="choices", constraint_value=["a"], logprobs=True),
+        m.Submit(
+            1, [1, 2], 3, temperature=0.5, constraint_kind="choices", constraint_value=["a"], logprobs=True
+        ),
         m.Extend(1, 2, [3], top=4, logits=True, masks=[b"\x01"], last_only=True),
         m.Rewind(1, 2, 3),
         m.Score(1, [2], [3]),

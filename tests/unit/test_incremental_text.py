@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ STOPS = st.lists(st.text("abé🙂\n", min_size=1, max_size=4), max_size=3)
 def stream(data: bytes, cuts: list[int], stops: list[str]) -> tuple[list[str], bool]:
     """Feed ``data`` cut at ``cuts`` as tokens; return the deltas and whether a stop string was met."""
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    pieces = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(edges)]
     text = IncrementalText(pieces.__getitem__, stops)
     return [*(text.push(i) for i in range(len(pieces))), text.flush()], text.stopped
 

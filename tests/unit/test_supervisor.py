@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from weir.cli.child import Child, ChildSpec, ChildState, RestartPolicy
-from weir.cli.log_lines import format_line, is_loud
+from weir.cli.log_lines import format_line, is_loud, is_routine
 from weir.cli.ports import plan_endpoints
 from weir.cli.services import child_specs
 from weir.cli.supervisor import GivenUp, Supervisor
@@ -268,6 +268,13 @@ def test_a_log_record_becomes_a_readable_line() -> None:
     )
     assert format_line("router", record).plain == "router         03:04:05 rpc seconds=0.5"
     assert not is_loud(record)
+
+
+def test_only_the_services_questions_to_each_other_are_routine() -> None:
+    record = '{"event": "rpc", "level": "info", "status": "%s", "method": "weir.v1.SlmWorkerService/%s"}'
+    assert is_routine(record % ("OK", "GetModelInfo"))
+    assert not is_routine(record % ("UNAVAILABLE", "GetModelInfo"))
+    assert not is_routine(record % ("OK", "Complete"))
 
 
 def test_a_log_line_cannot_steer_the_terminal() -> None:

@@ -53,7 +53,9 @@ def test_ids_are_those_of_the_runtime(codec: Codec, runtime: Any) -> None:
 
 
 @pytest.mark.parametrize("system", [None, "Answer briefly."])
-def test_the_chat_template_renders_as_the_runtime_does(codec: Codec, runtime: Any, system: str | None) -> None:
+def test_the_chat_template_renders_as_the_runtime_does(
+    codec: Codec, runtime: Any, system: str | None
+) -> None:
     for text in [*PROMPTS[:10], *ODD]:
         turns = [ChatMessage("user", text), ChatMessage("assistant", "Well."), ChatMessage("user", "Go on.")]
         turns = [ChatMessage("system", system), *turns] if system else turns
@@ -95,16 +97,16 @@ def test_a_folder_and_a_gguf_file_of_one_tokenizer_have_one_hash(tmp_path: Path)
     tokens = ["<end>", *map(chr, range(97, 123)), "ab", "abc"]
     merges = ["a b", "ab c"]
     _write_gguf(tmp_path / "m.gguf", "gpt2", tokens, merges=merges, control={0})
-    built = Tokenizer(
-        models.BPE({token: i for i, token in enumerate(tokens)}, [("a", "b"), ("ab", "c")])
-    )
+    built = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, [("a", "b"), ("ab", "c")]))
     built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     built.decoder = decoders.ByteLevel()
     built.add_special_tokens(["<end>"])
     folder = tmp_path / "folder"
     folder.mkdir()
     built.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>", "chat_template": "{{ 1 }}"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "<end>", "chat_template": "{{ 1 }}"})
+    )
     (folder / "config.json").write_text('{"max_position_embeddings": 99}')
     from_file, from_folder = load_codec(tmp_path / "m.gguf"), load_codec(folder)
     assert from_file.sha256 == from_folder.sha256
@@ -125,7 +127,9 @@ def test_a_sentencepiece_vocabulary_spells_spaces_and_bytes(tmp_path: Path) -> N
     assert codec.stop_ids == {2}
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"GGUF\x03\0\0\0" + b"\xff" * 40], ids=["empty", "text", "torn"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a model", b"GGUF\x03\0\0\0" + b"\xff" * 40], ids=["empty", "text", "torn"]
+)
 def test_a_damaged_file_is_told_apart(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
@@ -172,7 +176,9 @@ def _write_gguf(
     writer.add_tokenizer_model(model)
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([3 if i in control else 6 if t.startswith("<0x") else 1 for i, t in enumerate(tokens)])
+    writer.add_token_types(
+        [3 if i in control else 6 if t.startswith("<0x") else 1 for i, t in enumerate(tokens)]
+    )
     if merges is not None:
         writer.add_token_merges(merges)
     if scores is not None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
+from weir.common.conventions import HOUSEKEEPING
+
 COLORS = {"router": "blue", "slm_worker": "green", "verifier": "magenta", "frontier_proxy": "yellow"}
 WIDTH = max(map(len, COLORS))
 LOUD = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -18,6 +20,13 @@ def is_loud(line: str) -> bool:
     """Whether a line is a warning or worse; lines that are no records count as such."""
     record = _parse(line)
     return record is None or record.get("level") in LOUD
+
+
+def is_routine(line: str) -> bool:
+    """Whether a line only says that the services keep asking each other how they are."""
+    record = _parse(line) or {}
+    is_fine = record.get("event") == "rpc" and record.get("status") == "OK"
+    return is_fine and record.get("method") in HOUSEKEEPING
 
 
 def format_line(name: str, line: str) -> Text:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from weir.cli.ports import SERVICES, Endpoint, plan_endpoints
+from weir.cli.proof import prove
 from weir.cli.services import child_specs
 from weir.cli.supervisor import GivenUp, Supervisor
 from weir.cli.up_display import Display
@@ -24,10 +25,6 @@ from weir.common.state import state_directory
 from weir.viewer.app import Viewer
 
 up_app = typer.Typer(add_completion=False)
-
-PROOF_PROMPT = "What is the capital of France? Answer in one sentence."
-PROOF_TOKENS = 32
-PROOF_TIMEOUT_S = 60.0
 
 
 @up_app.command()
@@ -96,7 +93,7 @@ class _Up:
         self._display.say("Starting the services …")
         await supervisor.serving()
         self._display.table(supervisor.children, endpoints)
-        proof = asyncio.create_task(self._prove(endpoints["router"].target))
+        proof = asyncio.create_task(prove(endpoints["router"].target, self._display))
         failure = asyncio.create_task(supervisor.failure())
         try:
             await asyncio.wait([proof, failure], return_when=asyncio.FIRST_COMPLETED)
@@ -146,26 +143,6 @@ class _Up:
             ) from None
         except (OSError, RuntimeError) as error:
             raise ConfigError(f"The trace page cannot be started: {error}") from None
-
-    async def _prove(self, target: str) -> bool:
-        """Send one real prompt the whole way and show what comes back."""
-        from weir.client import Delta, Sampling, WeirClient, WeirClientError
-
-        self._display.asked(PROOF_PROMPT)
-        try:
-            async with WeirClient(target) as client:
-                sampling = Sampling(max_tokens=PROOF_TOKENS)
-                async with client.generate(
-                    PROOF_PROMPT, sampling=sampling, timeout=PROOF_TIMEOUT_S
-                ) as events:
-                    async for event in events:
-                        if isinstance(event, Delta):
-                            self._display.answer(event.text)
-        except WeirClientError as error:
-            self._display.unanswered(error.message)
-            return False
-        self._display.answer("\n")
-        return True
 
 
 class _Signals:

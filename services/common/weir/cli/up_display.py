@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli.child import Child, ChildState
-from weir.cli.log_lines import COLORS, format_line, is_loud, printable
+from weir.cli.log_lines import COLORS, format_line, is_loud, is_routine, printable
 from weir.cli.ports import Endpoint
 from weir.cli.services import traces_go_elsewhere
 from weir.common.config import Settings
@@ -68,7 +68,7 @@ class Display:
 
     def line(self, name: str, line: str) -> None:
         """Show a line of a service's log."""
-        if self._is_up or is_loud(line):
+        if is_loud(line) or (self._is_up and not is_routine(line)):
             self.console.print(format_line(name, line))
 
     def state(self, child: Child, text: str) -> None:

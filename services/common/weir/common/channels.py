@@ -17,6 +17,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # A replica that comes back is found within a second, not after gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Services reach each other directly, whatever proxy the environment names for the world outside.
+    ("grpc.enable_http_proxy", 0),
     # Retries belong to the caller nearest the client.
     ("grpc.enable_retries", 0),
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),

@@ -74,3 +74,10 @@ LATENCY_BUCKETS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96,
 )  # fmt: skip
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+
+# RPCs by which services keep asking each other how they are: of little interest to people.
+HOUSEKEEPING: Final = (
+    "weir.v1.FrontierProxyService/ListModels",
+    "weir.v1.SlmWorkerService/GetModelInfo",
+    "weir.v1.SlmWorkerService/WatchLoad",
+)

@@ -33,7 +33,14 @@ def create(
         cache: where the converted form of a GGUF file is kept; beside the file where unset.
         max_context: tokens of prompt and answer; the model's own limit where that is lower.
         sessions_only: raw-logits sessions and scoring alone, without a batch.
+
+    Raises:
+        WeirError: UNSUPPORTED where LoRA adapters are configured: the runtime applies them to a whole batch
+            only, and to low-bit weights or to a converted GGUF file not at all, without saying so.
     """
+    if run.adapters:
+        hint = "Engine openvino cannot apply LoRA adapters; merge them into the model, or use another engine."
+        raise WeirError(ErrorCode.UNSUPPORTED, hint)
 
     def launch(codec: Codec) -> CoreClient:
         context = min(max_context, codec.max_context or max_context)
@@ -42,7 +49,6 @@ def create(
             stop_ids=sorted(codec.stop_ids),
             max_context=context,
             cache=str(cache or path.parent / ".openvino") if path.is_file() else "",
-            adapters={name: str(file) for name, file in run.adapters.items()},
             max_running=run.max_running,
             max_sessions=run.max_sessions,
             kv_cache_gb=run.kv_cache_gb,
@@ -61,7 +67,6 @@ def create(
             vocab_size=codec.vocab_size,
             tokenizer_sha256=codec.sha256,
             capabilities=frozenset(map(Capability, facts.capabilities)),
-            adapters=tuple(facts.adapters),
             stand_in=stand_in,
         )
 

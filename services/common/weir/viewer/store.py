@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
+from weir.common.conventions import HOUSEKEEPING
 from weir.viewer import database
 from weir.viewer.spans import Span
 
@@ -21,12 +22,6 @@ log = structlog.get_logger(__name__)
 
 MAX_PENDING_BATCHES = 256
 
-# Calls that services make of each other by the clock: kept, and out of the list of requests.
-HOUSEKEEPING = (
-    "weir.v1.FrontierProxyService/ListModels",
-    "weir.v1.SlmWorkerService/GetModelInfo",
-    "weir.v1.SlmWorkerService/WatchLoad",
-)
 _MARKS = ", ".join("?" * len(HOUSEKEEPING))
 
 Outcome = Literal["ok", "cancelled", "error"]

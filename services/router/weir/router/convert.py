@@ -165,7 +165,10 @@ def usage_from_proto(usage: types_pb2.Usage, tier: d.Tier) -> d.Usage:
 
 
 def tier_finished(
-    finish: types_pb2.FinishReason, usage: list[types_pb2.Usage], timing: types_pb2.Timing, tier: d.Tier
+    finish: types_pb2.FinishReason.ValueType,
+    usage: list[types_pb2.Usage],
+    timing: types_pb2.Timing,
+    tier: d.Tier,
 ) -> d.TierFinished:
     """Convert the end of an upstream's stream."""
     attempts = tuple(usage_from_proto(attempt, tier) for attempt in usage)

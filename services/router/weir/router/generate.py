@@ -119,6 +119,7 @@ class DataPlane:
                             if told is not None:
                                 yield told
             except WeirError as error:
+                progress.lose(tier, plan.states[tier].model, error)
                 retry = error.code in OTHER_REPLICA and not progress.sent and len(tried) < MAX_REPLICAS_TRIED
                 if not retry or not set(pool.addresses) - tried:
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from weir.common.errors import WeirError
 from weir.router import pricing
 from weir.router.decisions import Outcome
 from weir.router.domain import Finish, Finished, Tier, TierFinished, Usage
@@ -49,6 +50,21 @@ class Progress:
         self.tokens += len(delta.tokens)
         if keep_text:
             self.text.append(delta.text)
+
+    def lose(self, tier: Tier, model: str, error: WeirError) -> None:
+        """Note what a failed attempt cost; its error tells, since no account of it comes."""
+        told = error.metadata
+        if "cost_usd" not in told:
+            return
+        self.usage.append(
+            Usage(
+                tier,
+                model,
+                prompt_tokens=int(told.get("prompt_tokens", 0)),
+                completion_tokens=int(told.get("completion_tokens", 0)),
+                cost_usd=float(told["cost_usd"]),
+            )
+        )
 
     def finish(self, plan: Plan, end: TierFinished, *, capped: bool) -> Finished:
         """Close the account."""

@@ -6,10 +6,9 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import grpc
-
 from weir.common.config.model import Routing
 from weir.common.context import current_call
+from weir.common.grpc_types import ServicerContext
 from weir.router import convert
 from weir.router.decisions import DecisionStore
 from weir.router.domain import Ask, Residency
@@ -26,7 +25,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self._routing = routing
 
     async def Generate(
-        self, request: router_pb2.GenerateRequest, context: grpc.aio.ServicerContext
+        self, request: router_pb2.GenerateRequest, context: ServicerContext
     ) -> AsyncGenerator[router_pb2.GenerateResponse]:
         """Route and answer."""
         del context
@@ -36,7 +35,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
                 yield convert.event_to_proto(event)
 
     async def Route(
-        self, request: router_pb2.RouteRequest, context: grpc.aio.ServicerContext
+        self, request: router_pb2.RouteRequest, context: ServicerContext
     ) -> router_pb2.RouteResponse:
         """Return the decision alone."""
         del context
@@ -44,7 +43,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         return router_pb2.RouteResponse(decision=convert.decision_to_proto(decision))
 
     async def SendFeedback(
-        self, request: router_pb2.SendFeedbackRequest, context: grpc.aio.ServicerContext
+        self, request: router_pb2.SendFeedbackRequest, context: ServicerContext
     ) -> router_pb2.SendFeedbackResponse:
         """Store a label."""
         del context

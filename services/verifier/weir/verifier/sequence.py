@@ -14,6 +14,9 @@ from weir.verifier.constraint import TokenMasks
 from weir.verifier.distribution import Shape, generator
 from weir.verifier.rounds import Verification
 
+# Candidates told with each token: with the second one sees how close the decision was.
+TOP_LOGPROBS = 2
+
 
 def context_of(engine: SessionEngine, tier: HybridTier) -> int:
     """Return the tokens that prompt and answer may have together."""
@@ -63,7 +66,8 @@ async def open_verification(
     shape = Shape.of(spec.sampling, tier.temperature, tier.top_p)
     session = await engine.open_session()
     stack.push_async_callback(session.aclose)
-    return Verification(session, judge(rule, shape, generator(spec.sampling.seed)), codec.stop_ids, masks)
+    judged_by = judge(rule, shape, generator(spec.sampling.seed))
+    return Verification(session, judged_by, codec.stop_ids, masks, top=TOP_LOGPROBS)
 
 
 def require_tokenizer(drafter_sha256: str, own_sha256: str) -> None:

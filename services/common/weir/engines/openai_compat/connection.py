@@ -12,7 +12,7 @@ import msgspec
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Health
-from weir.engines.openai_compat.failures import broken_off, connection_errors, response_error
+from weir.engines.openai_compat.failures import Asked, broken_off, connection_errors, response_error
 from weir.engines.openai_compat.wire import ModelCard, ModelList
 
 CONNECT_TIMEOUT_S = 5.0
@@ -50,7 +50,7 @@ class Connection:
 
     @asynccontextmanager
     async def post(
-        self, path: str, body: dict[str, Any], *, constrained: bool = False
+        self, path: str, body: dict[str, Any], asked: Asked
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; leaving the context closes the connection, read to its end or not.
 
@@ -63,7 +63,7 @@ class Connection:
             response = await self._session().post(f"{self.base_url}{path}", data=data, headers=headers)
             try:
                 if response.status != 200:
-                    raise await response_error(response, constrained=constrained)
+                    raise await response_error(response, asked)
                 yield response
             except (aiohttp.ClientConnectionError, RuntimeError) as error:
                 raise self._broken(error) from error
@@ -80,7 +80,7 @@ class Connection:
             if response.status == 404:
                 return None
             if response.status != 200:
-                raise await response_error(response, constrained=False)
+                raise await response_error(response, Asked())
             content = await response.read()
         try:
             return msgspec.json.decode(content, type=ModelList).data

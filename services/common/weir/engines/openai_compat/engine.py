@@ -25,6 +25,7 @@ from weir.engines.base import (
 from weir.engines.openai_compat.admission import Admission
 from weir.engines.openai_compat.connection import Connection
 from weir.engines.openai_compat.dialects import DIALECTS
+from weir.engines.openai_compat.failures import Asked
 from weir.engines.openai_compat.probe import Facts, facts_of
 from weir.engines.openai_compat.requests import chat_body, score_body, unsupported
 from weir.engines.openai_compat.scores import read_scores
@@ -137,12 +138,11 @@ class OpenAiEngine:
                 ENGINE_CRASHED, STREAM_BROKEN and what the server's status means.
         """
         body = chat_body(request, self._served_name(request.adapter), self._facts.dialect)
+        asked = Asked(constrained=request.constraint is not None, max_context=self.info.max_context)
         async with (
             self._admission.place(),
-            self._connection.post(
-                "/chat/completions", body, constrained=request.constraint is not None
-            ) as response,
-            aclosing(steps(response.content, request)) as answer,
+            self._connection.post("/chat/completions", body, asked) as response,
+            aclosing(steps(response.content, request, asked)) as answer,
         ):
             async for step in answer:
                 yield step
@@ -160,7 +160,8 @@ class OpenAiEngine:
         if not continuation_ids:
             return []
         body = score_body(prompt_ids, continuation_ids, self._model, top)
-        async with self._admission.place(), self._connection.post("/completions", body) as response:
+        asked = Asked(max_context=self.info.max_context)
+        async with self._admission.place(), self._connection.post("/completions", body, asked) as response:
             content = await response.read()
         return read_scores(content, len(prompt_ids), continuation_ids, top)
 

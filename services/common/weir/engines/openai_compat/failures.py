@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import aiohttp
 import msgspec
@@ -23,23 +24,31 @@ _CONTEXT_WORDS = (
 _GONE = "The model's server does not answer; retry shortly, and check that it runs."
 
 
-async def response_error(response: aiohttp.ClientResponse, *, constrained: bool) -> WeirError:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request was, as far as its errors depend on it; ``max_context`` in tokens."""
+
+    constrained: bool = False
+    max_context: int = 0
+
+
+async def response_error(response: aiohttp.ClientResponse, asked: Asked) -> WeirError:
     """Translate an error response. What the server wrote goes to the log alone."""
     text = await response.content.read(MAX_ERROR_BYTES)
     try:
         body = msgspec.json.decode(text, type=Failure).body
     except (msgspec.DecodeError, UnicodeDecodeError):
         body = ErrorBody(message=text[:500].decode(errors="replace"))
-    return failure(response.status, body, constrained=constrained, headers=response.headers)
+    return failure(response.status, body, asked, response.headers)
 
 
 def failure(
-    status: int, body: ErrorBody, *, constrained: bool, headers: Mapping[str, str] | None = None
+    status: int, body: ErrorBody, asked: Asked, headers: Mapping[str, str] | None = None
 ) -> WeirError:
     """Translate a status and an error body, of a response or of an event in mid-stream."""
     internal = f"HTTP {status}: {body.message[:500]}"
     if status in (400, 413, 422):
-        return _refused(body, constrained, internal)
+        return _refused(body, asked, internal)
     code, hint = _BY_STATUS.get(
         status, (ErrorCode.ENGINE_CRASHED, "The model's server failed; retry shortly.")
     )
@@ -62,15 +71,16 @@ _BY_STATUS = {
 }
 
 
-def _refused(body: ErrorBody, constrained: bool, internal: str) -> WeirError:
+def _refused(body: ErrorBody, asked: Asked, internal: str) -> WeirError:
     said = f"{body.type} {body.code} {body.message}".lower()
     if any(words in said for words in _CONTEXT_WORDS):
         return WeirError(
             ErrorCode.CONTEXT_TOO_LONG,
-            "Prompt and answer exceed the model's context; shorten the prompt or lower max_tokens.",
+            f"Prompt and answer exceed the model's context of {asked.max_context} tokens; "
+            "shorten the prompt or lower max_tokens.",
             internal=internal,
         )
-    if constrained:
+    if asked.constrained:
         return WeirError(
             ErrorCode.INVALID_CONSTRAINT,
             "The model's server refuses the output constraint; simplify or correct it.",

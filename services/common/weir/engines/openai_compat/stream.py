@@ -11,7 +11,7 @@ import msgspec
 from weir.common.errors import WeirError
 from weir.common.sse import SseOverflowError, sse_events
 from weir.engines.base import Candidate, FinishReason, GenerationRequest, Step, TokenInfo
-from weir.engines.openai_compat.failures import broken_off, failure
+from weir.engines.openai_compat.failures import Asked, broken_off, failure
 from weir.engines.openai_compat.wire import Choice, Chunk, ErrorBody, TopLogprob, Usage
 
 DONE = "[DONE]"
@@ -25,8 +25,9 @@ _FAILED = frozenset({"abort", "error"})
 class Answer:
     """What is known of an answer so far."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, asked: Asked) -> None:
         self._request = request
+        self._asked = asked
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
         self._counted = 0
@@ -79,7 +80,7 @@ class Answer:
     def _failure(self, error: ErrorBody | str) -> WeirError:
         body = error if isinstance(error, ErrorBody) else ErrorBody(message=error)
         status = body.code if isinstance(body.code, int) else 500
-        return failure(status, body, constrained=self._request.constraint is not None)
+        return failure(status, body, self._asked)
 
 
 def _id(token: TopLogprob) -> int:
@@ -93,9 +94,11 @@ def _candidates(tops: list[TopLogprob]) -> tuple[Candidate, ...]:
     return tuple(Candidate(_id(top), top.logprob) for top in tops if top.logprob is not None)
 
 
-async def steps(content: aiohttp.StreamReader, request: GenerationRequest) -> AsyncGenerator[Step, None]:
+async def steps(
+    content: aiohttp.StreamReader, request: GenerationRequest, asked: Asked
+) -> AsyncGenerator[Step, None]:
     """Yield the steps of a streamed answer. Raises WeirError STREAM_BROKEN, or what a server reports."""
-    answer = Answer(request)
+    answer = Answer(request, asked)
     try:
         async with aclosing(sse_events(content)) as events:
             async for event in events:

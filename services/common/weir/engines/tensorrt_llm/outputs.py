@@ -34,6 +34,8 @@ class OutputDelta:
         tokens = [int(ids[at]) for at in fresh]
         if not (self._request.logprobs or self._request.top_logprobs):
             return Output(self._request.id, tokens, finish=finish)
+        if len(completion.logprobs or ()) <= max(fresh, default=-1):
+            raise RequestFailed("INTERNAL", internal=f"no log-probabilities for {len(ids)} tokens")
         entries = [completion.logprobs[at] for at in fresh]
         top = self._request.top_logprobs
         return Output(

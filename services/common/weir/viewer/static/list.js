@@ -109,7 +109,7 @@ function drawSummary(totals) {
   const legend = el("div", { class: "note legend" }, ordered.map((row) =>
     el("span", {}, el("i", { class: `dot tier-${known(row.tier, TIERS)}` }), `${TIER_NAMES[row.tier]} ${Math.round((100 * row.requests) / requests)}%`)));
   return [
-    tile("Answered", count(requests), `${count(sum("output_tokens"))} tokens`),
+    tile("Requests", count(requests), `${count(sum("output_tokens"))} tokens`),
     tile("Stayed local", `${Math.round((100 * local) / requests)}%`, `${count(local)} of ${count(requests)}`),
     tile("Cost", money(cost), alone > 0 ? `frontier alone: ${money(alone)}` : ""),
     tile("Saved", alone > 0 ? `${Math.round(100 * (1 - cost / alone))}%` : "–", alone > 0 ? money(alone - cost) : ""),

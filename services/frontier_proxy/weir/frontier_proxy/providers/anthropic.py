@@ -76,7 +76,7 @@ class AnthropicProvider:
             settings |= _sampling(request)
         body |= {name: value for name, value in settings.items() if value is not None}
         if request.constraint:
-            body |= _output(schema_of(request.constraint), "tool_output" not in request.traits)
+            body |= _output(schema_of(request.constraint))
         return body
 
     async def _parse(self, events: AsyncIterator[SseEvent]) -> AsyncGenerator[ProviderEvent, None]:
@@ -117,9 +117,9 @@ def _sampling(request: ProviderRequest) -> dict[str, Any]:
     }
 
 
-def _output(schema: dict[str, Any], native: bool) -> dict[str, Any]:
+def _output(schema: dict[str, Any]) -> dict[str, Any]:
     """Hold the answer to a schema: by decoding where that takes it, else as the input of a forced tool."""
-    if native and is_closed(schema, all_required=False):
+    if is_closed(schema, all_required=False):
         return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     tool = {"name": _TOOL, "description": "Gives the answer.", "input_schema": schema}
     return {"tools": [tool], "tool_choice": {"type": "tool", "name": _TOOL}}

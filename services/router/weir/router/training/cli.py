@@ -36,8 +36,8 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Rows to measure on; never trained on.")] = None,
     encoder: EncoderFolder = None,
     quantization: Annotated[
-        str, typer.Option(help="How the encoder is stored; see `encoders`.")
-    ] = "int8-channel",
+        str | None, typer.Option(help="How the encoder is stored, one of those that `encoders` compares.")
+    ] = None,
     weak_model: Annotated[str, typer.Option(help="Whose answers weak_correct judges.")] = "unknown",
     strong_model: Annotated[str, typer.Option(help="Whose answers strong_correct judges.")] = "unknown",
     data_license: Annotated[str, typer.Option(help="License of the data, kept in the artifact.")] = "unknown",
@@ -46,13 +46,14 @@ def train(
     _require_training()
     from weir.router.training import pipeline, quantize, source
 
-    if quantization not in quantize.SCHEMES:
-        _fail(f"'{quantization}' is none of {', '.join(quantize.SCHEMES)}.")
+    scheme = quantization or quantize.CHOSEN
+    if scheme not in quantize.SCHEMES:
+        _fail(f"'{scheme}' is none of {', '.join(quantize.SCHEMES)}.")
     plan = pipeline.Plan(
         train=_read(data),
         validation=_read(validation) if validation else None,
         encoder=encoder,
-        scheme=quantization,
+        scheme=scheme,
         weak_model=weak_model,
         strong_model=strong_model,
         data_license=data_license,

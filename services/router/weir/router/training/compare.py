@@ -19,12 +19,14 @@ from weir.router.training.pipeline import Rows, Say, features_of, write_encoder
 from weir.router.training.quantize import SCHEMES
 
 COLUMNS = ("mb", "cosine", "lowest_cosine", "auroc", "apgr", "ece", "ms_16", "ms_64", "ms_256")
+_LENGTHS = (16, 64, 256)
 _RUNS = 30
 
 
 def compare(train: Dataset, validation: Dataset, encoder: Path | None, say: Say) -> Table:
     """Return one line for each scheme: heads fitted on the exact encoder, then fed by each quantized one."""
     table: Table = {}
+    opened: dict[str, Encoder] = {}
     with tempfile.TemporaryDirectory() as scratch:
         origin = source.origin(encoder, Path(scratch)).folder
         exact = write_encoder(origin, _folder(scratch, "fp32"), "fp32", train)
@@ -41,8 +43,10 @@ def compare(train: Dataset, validation: Dataset, encoder: Path | None, say: Say)
                 {"mb": (folder / artifact.ENCODER).stat().st_size / 1e6}
                 | _closeness(rows, reference, exact)
                 | _quality(head, rows, validation)
-                | {f"ms_{length}": _median_ms(tried, length) for length in (16, 64, 256)}
             )
+            opened[scheme] = tried
+        for scheme, times in _median_ms(opened).items():
+            table[scheme] |= times
     return table
 
 
@@ -67,11 +71,18 @@ def _quality(head: heads.BinaryHead, rows: Rows, data: Dataset) -> dict[str, flo
     }
 
 
-def _median_ms(encoder: Encoder, length: int) -> float:
-    pieces = Wordpieces(np.random.default_rng(0).integers(1000, 30000, length), length)
-    times = []
+def _median_ms(opened: dict[str, Encoder]) -> Table:
+    """Time all schemes in turn, so that whatever else the machine does falls on each alike."""
+    generator = np.random.default_rng(0)
+    pieces = {n: Wordpieces(generator.integers(1000, 30000, n), n) for n in _LENGTHS}
+    times: dict[str, dict[int, list[float]]] = {name: {n: [] for n in _LENGTHS} for name in opened}
     for _ in range(_RUNS):
-        start = time.perf_counter()
-        encoder.embed(pieces)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1000)
+        for name, encoder in opened.items():
+            for length, prompt in pieces.items():
+                start = time.perf_counter()
+                encoder.embed(prompt)
+                times[name][length].append(time.perf_counter() - start)
+    return {
+        name: {f"ms_{n}": float(np.median(found[n]) * 1000) for n in _LENGTHS}
+        for name, found in times.items()
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,6 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from weir.router.training import bert_graph
 
 Samples = Iterable[npt.NDArray[np.int64]]
-Scheme = Callable[[Path, Path, Path, Samples], None]
 _BLOCK = 128
 # Compute with int8 activations, scaled by block of the row.
 _INT8_ACTIVATIONS = 4
@@ -37,16 +38,27 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The encoder with exact and with int8 embeddings, where to write, and prompts to calibrate on."""
+
+    exact: Path
+    folded: Path
+    target: Path
+    samples: Samples
+
+
+Scheme = Callable[[_Job], None]
+
+
 def _dynamic(source: Path, target: Path, *, exclude: tuple[str, ...] = (), **options: bool) -> None:
-    skipped = [
-        n.name for n in onnx.load(source).graph.node if n.op_type == "MatMul" and n.name.endswith(exclude)
-    ]
+    products = [node.name for node in onnx.load(source).graph.node if node.op_type == "MatMul"]
     quantize_dynamic(
         source,
         target,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["MatMul"],
-        nodes_to_exclude=skipped if exclude else [],
+        nodes_to_exclude=[name for name in products if name.endswith(exclude)] if exclude else [],
         **options,
     )
 
@@ -59,54 +71,45 @@ def _blockwise(source: Path, target: Path) -> None:
     quantizer.model.save_model_to_file(str(target))
 
 
-def _tensor(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del folded, samples
+def _exact(job: _Job) -> None:
+    job.target.write_bytes(job.exact.read_bytes())
+
+
+def _tensor(job: _Job) -> None:
     kinds = ["MatMul", "Gather"]
-    quantize_dynamic(
-        exact, target, per_channel=False, weight_type=QuantType.QInt8, op_types_to_quantize=kinds
-    )
+    quantize_dynamic(job.exact, job.target, weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
 
 
-def _channel(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del exact, samples
-    _dynamic(folded, target, per_channel=True)
+def _channel(job: _Job) -> None:
+    _dynamic(job.folded, job.target, per_channel=True)
 
 
-def _channel_reduced(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del exact, samples
-    _dynamic(folded, target, per_channel=True, reduce_range=True)
+def _channel_reduced(job: _Job) -> None:
+    _dynamic(job.folded, job.target, per_channel=True, reduce_range=True)
 
 
-def _mixed(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del exact, samples
-    partly = target.with_suffix(".partly.onnx")
-    _dynamic(folded, partly, exclude=("_output_dense",), per_channel=True)
-    _blockwise(partly, target)
+def _mixed(job: _Job) -> None:
+    partly = job.target.with_suffix(".partly.onnx")
+    _dynamic(job.folded, partly, exclude=("_output_dense",), per_channel=True)
+    _blockwise(partly, job.target)
     partly.unlink()
 
 
-def _block(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del exact, samples
-    _blockwise(folded, target)
+def _block(job: _Job) -> None:
+    _blockwise(job.folded, job.target)
 
 
-def _static(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del exact
+def _static(job: _Job) -> None:
     quantize_static(
-        folded,
-        target,
-        _Reader(samples),
+        job.folded,
+        job.target,
+        _Reader(job.samples),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["MatMul"],
     )
-
-
-def _exact(exact: Path, folded: Path, target: Path, samples: Samples) -> None:
-    del folded, samples
-    target.write_bytes(exact.read_bytes())
 
 
 # int8-mixed: per channel with dynamic activations, but the second feed-forward matrix, whose inputs have the
@@ -120,7 +123,8 @@ SCHEMES: dict[str, Scheme] = {
     "int8-block": _block,
     "int8-static": _static,
 }
-CHOSEN = "int8-channel"
+# Seven-bit weights: on CPUs without VNNI the sums of eight-bit products saturate.
+CHOSEN = "int8-channel-reduced"
 
 
 def export_encoder(source: Path, target: Path, scheme: str, samples: Samples) -> None:
@@ -132,12 +136,24 @@ def export_encoder(source: Path, target: Path, scheme: str, samples: Samples) ->
         scheme: a key of ``SCHEMES``.
         samples: wordpiece ids of training prompts; only ``int8-static`` reads them.
     """
-    logging.getLogger().setLevel(logging.ERROR)
     exact, folded = target.with_suffix(".exact.onnx"), target.with_suffix(".folded.onnx")
     onnx.save(bert_graph.build(source, int8_embeddings=False), exact)
     onnx.save(bert_graph.build(source, int8_embeddings=True), folded)
     try:
-        SCHEMES[scheme](exact, folded, target, samples)
+        with _quiet():
+            SCHEMES[scheme](_Job(exact, folded, target, samples))
     finally:
         exact.unlink()
         folded.unlink()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The quantizer reports each tensor that it leaves alone to the root logger.
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

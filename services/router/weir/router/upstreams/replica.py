@@ -19,7 +19,7 @@ from weir.router.upstreams.ejection import Circuit
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 FIRST_BACKOFF_S = 0.1
-LONGEST_BACKOFF_S = 5.0
+LONGEST_BACKOFF_S = 1.0
 DESCRIBE_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 2.0
 log = structlog.get_logger(__name__)
@@ -50,6 +50,8 @@ class Replica:
         self._tasks: list[asyncio.Task[None]] = []
         self._probe: asyncio.Task[None] | None = None
         self.channel: grpc.aio.Channel = connect(address)
+        # The published stubs leave out its methods.
+        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -105,7 +107,7 @@ class Replica:
 
     async def _watch_health(self) -> AsyncGenerator[None]:
         request = health_pb2.HealthCheckRequest(service=self._kind.service)
-        call = health_pb2_grpc.HealthStub(self.channel).Watch(request)
+        call = self._health.Watch(request)
         try:
             async for response in call:
                 serving = response.status == SERVING
@@ -154,9 +156,8 @@ class Replica:
 
     async def _healthy(self) -> bool:
         request = health_pb2.HealthCheckRequest(service=self._kind.service)
-        stub = health_pb2_grpc.HealthStub(self.channel)
         try:
-            response = await stub.Check(request, timeout=PROBE_TIMEOUT_S)
+            response = await self._health.Check(request, timeout=PROBE_TIMEOUT_S)
         except grpc.aio.AioRpcError:
             return False
         return bool(response.status == SERVING)

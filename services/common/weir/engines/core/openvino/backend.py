@@ -12,7 +12,7 @@ import structlog
 from weir.engines.core import messages as m
 from weir.engines.core.backend import RequestFailed, Wake
 from weir.engines.core.openvino import ir_cache
-from weir.engines.core.openvino.batch import Batch, adapter_properties
+from weir.engines.core.openvino.batch import Batch
 from weir.engines.core.openvino.options import Options
 from weir.engines.core.openvino.raw_lane import RawLane, RawParts
 from weir.engines.core.openvino.raw_model import RawModel
@@ -29,23 +29,23 @@ _GENERATION = [
     "prefix_cache",
     "seed",
 ]
-_SAVE = {"enable_save_ov_model": True}
 
 
 class OpenVinoBackend:
     """Implements ``CoreBackend``.
 
-    Unconstrained generations are batched by OpenVINO GenAI. Those under a constraint or with alternatives per
-    token run one by one on the raw model: GenAI compiles grammars inside ``step()``, where one that it
-    refuses leaves the whole batch unusable and one that it finds hard stalls every stream; the work of
-    llguidance is bounded for each token instead.
+    Most generations are batched by OpenVINO GenAI. Three kinds run one by one on the raw model instead:
+    those under a constraint, because GenAI compiles grammars inside ``step()``, where one that it refuses
+    leaves the whole batch unusable and one that it finds hard stalls every stream, while the work of
+    llguidance is bounded for each token; those with alternatives per token, which GenAI does not give; and
+    seeded sampling, because a token's logits depend on the rest of the batch there, and here they do not.
     """
 
     def __init__(self, options: Options, wake: Wake) -> None:
         self._options = options
         self._source = Path(options.model)
         self._folder = self._source if self._source.is_dir() else None
-        self._batches = {} if options.sessions_only else self._load_batches()
+        self._batch = None if options.sessions_only else self._load_batch()
         self._raw = RawLane(self._load_raw, wake, frozenset(options.stop_ids), options.max_sessions)
         self._answers: list[m.Event] = []
         self._turn = 0
@@ -58,28 +58,22 @@ class OpenVinoBackend:
         abilities = ["score", "session", "draft"]
         if not options.sessions_only:
             abilities += _GENERATION
-        if options.adapters:
-            abilities.append("lora")
-        return m.Ready(options.max_context, abilities, options.quantization, sorted(options.adapters))
+        return m.Ready(options.max_context, abilities, options.quantization)
 
     def submit(self, request: m.Submit) -> None:
         """Take a generation."""
-        if self._options.sessions_only:
+        if self._batch is None:
             raise RequestFailed("UNSUPPORTED", "This engine serves sessions only.")
-        guided = request.constraint_kind or request.top_logprobs
-        if guided and request.adapter:
-            raise RequestFailed("UNSUPPORTED", "An adapter cannot go with a constraint or top_logprobs here.")
-        if guided:
+        seeded = request.seed is not None and (request.temperature or 0) > 0
+        if request.constraint_kind or request.top_logprobs or seeded:
             self._raw.generate(request)
-        elif request.adapter in self._batches:
-            self._batches[request.adapter].submit(request)
         else:
-            raise RequestFailed("UNKNOWN_ADAPTER", f"There is no adapter {request.adapter!r}.")
+            self._batch.submit(request)
 
     def abort(self, request: int) -> None:
         """Stop a generation."""
-        for batch in self._batches.values():
-            batch.abort(request)
+        if self._batch is not None:
+            self._batch.abort(request)
         self._raw.abort(request)
 
     def open_session(self, session: int) -> None:
@@ -111,49 +105,40 @@ class OpenVinoBackend:
 
     def stats(self) -> m.Stats:
         """Return the load of all lanes."""
-        parts = [batch.stats() for batch in self._batches.values()]
+        batch = m.Stats() if self._batch is None else self._batch.stats()
         return m.Stats(
-            running=sum(part.running for part in parts) + self._raw.generations,
-            waiting=sum(part.waiting for part in parts),
-            kv_cache_used=max((part.kv_cache_used for part in parts), default=0.0),
+            running=batch.running + self._raw.generations,
+            waiting=batch.waiting + self._raw.waiting,
+            kv_cache_used=batch.kv_cache_used,
         )
 
     def close(self) -> None:
         """Drop the models; the process ends next."""
-        self._batches.clear()
+        self._batch = None
 
     @property
     def _any_token(self) -> int:
         return self._options.stop_ids[0] if self._options.stop_ids else 0
 
     def _lanes(self) -> list[Batch | RawLane]:
-        return [*self._batches.values(), self._raw]
+        return [self._raw] if self._batch is None else [self._batch, self._raw]
 
-    def _load_batches(self) -> dict[str, Batch]:
-        batches = {"": self._load_batch({})}
-        for name, file in self._options.adapters.items():
-            batches[name] = self._load_batch({"adapters": adapter_properties(Path(file))})
-        for batch in batches.values():
-            batch.warm_up(self._any_token)
-        return batches
-
-    def _load_batch(self, properties: dict[str, Any]) -> Batch:
-        def load(path: Path, extra: dict[str, Any]) -> Batch:
-            options = self._options
-            return Batch(
-                path,
-                options.stop_ids,
-                max_running=options.max_running,
-                cache_gb=options.kv_cache_gb,
-                properties=properties | extra,
-            )
-
+    def _load_batch(self) -> Batch:
         folder = self._converted()
         if folder is None:
-            return load(self._source, {})
-        if ir_cache.is_complete(folder):
-            return load(folder, {})
-        return ir_cache.convert(self._source, folder, lambda link: load(link, _SAVE))
+            batch = self._new_batch(self._source)
+        elif ir_cache.is_complete(folder):
+            batch = self._new_batch(folder)
+        else:
+            batch = ir_cache.convert(self._source, folder, lambda link: self._new_batch(link, save=True))
+        batch.warm_up(self._any_token)
+        return batch
+
+    def _new_batch(self, model: Path, *, save: bool = False) -> Batch:
+        options = self._options
+        return Batch(
+            model, options.stop_ids, max_running=options.max_running, cache_gb=options.kv_cache_gb, save=save
+        )
 
     def _converted(self) -> Path | None:
         if self._source.is_dir():
@@ -168,8 +153,8 @@ class OpenVinoBackend:
             ir_cache.convert(self._source, folder, self._convert_alone)
         return RawParts(RawModel(folder), load_codec(self._source).llguidance_tokenizer())
 
-    def _convert_alone(self, link: Path) -> object:
-        return Batch(link, self._options.stop_ids, max_running=1, cache_gb=1, properties=_SAVE)
+    def _convert_alone(self, link: Path) -> Batch:
+        return Batch(link, self._options.stop_ids, max_running=1, cache_gb=1, save=True)
 
 
 def create(options: dict[str, Any], wake: Wake) -> OpenVinoBackend:
@@ -179,9 +164,6 @@ def create(options: dict[str, Any], wake: Wake) -> OpenVinoBackend:
         RequestFailed: MODEL_UNAVAILABLE where the model cannot be read.
     """
     chosen = msgspec.convert(options, Options)
-    if chosen.adapters and Path(chosen.model).is_file():
-        hint = "Adapters need the model as an OpenVINO folder; converted GGUF layers have no names."
-        raise RequestFailed("MODEL_UNAVAILABLE", hint)
     try:
         return OpenVinoBackend(chosen, wake)
     except (RuntimeError, ValueError, OSError) as error:

@@ -29,14 +29,6 @@ def _scheduler(max_running: int, cache_gb: float) -> genai.SchedulerConfig:
     return config
 
 
-def adapter_properties(file: Path) -> genai.AdapterConfig:
-    """Return a LoRA adapter, to be fused into a batch of its own.
-
-    The runtime applies adapters to a whole batch, not to single requests of it.
-    """
-    return genai.AdapterConfig([(genai.Adapter(str(file)), 1.0)], genai.AdapterConfig.Mode.MODE_FUSE)
-
-
 @dataclass(slots=True)
 class _Live:
     handle: Any
@@ -44,18 +36,16 @@ class _Live:
 
 
 class Batch:
-    """The batch of running generations and those that wait for a place in it."""
+    """The batch of running generations and those that wait for a place in it.
+
+    ``save``: write the converted model beside the GGUF file that is loaded.
+    """
 
     def __init__(
-        self,
-        model: Path,
-        stop_ids: list[int],
-        *,
-        max_running: int,
-        cache_gb: float,
-        properties: dict[str, Any],
+        self, model: Path, stop_ids: list[int], *, max_running: int, cache_gb: float, save: bool = False
     ) -> None:
         scheduler = _scheduler(max_running, cache_gb)
+        properties = {"enable_save_ov_model": True} if save else {}
         self._pipeline = genai.ContinuousBatchingPipeline(str(model), scheduler, "CPU", properties=properties)
         self._defaults = self._pipeline.get_config()
         self._stop_ids = set(stop_ids)

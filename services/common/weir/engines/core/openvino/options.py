@@ -16,7 +16,6 @@ class Options(msgspec.Struct, frozen=True):
     stop_ids: list[int]
     max_context: int
     cache: str = ""
-    adapters: dict[str, str] = {}
     max_running: int = 32
     max_sessions: int = 16
     kv_cache_gb: float = 1.0

@@ -14,6 +14,9 @@ from weir.engines.core.backend import RequestFailed, Wake
 from weir.engines.core.openvino.jobs import ExtendJob, GuidedJob, Job, ScoreJob
 from weir.engines.core.openvino.raw_model import RawModel, RawSequence
 
+# Guided generations at once; each holds a KV cache of its own, in f32. The others wait.
+_MAX_GENERATIONS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class RawParts:
@@ -51,12 +54,18 @@ class RawLane:
         self._stop_ids = stop_ids
         self._max_sessions = max_sessions
         self._entries: deque[_Entry] = deque()
+        self._waiting: deque[_Entry] = deque()
         self._sessions: dict[int, RawSequence | None] = {}
 
     @property
     def generations(self) -> int:
         """Guided generations under way."""
         return sum(entry.request is not None for entry in self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """Guided generations that wait for a place."""
+        return len(self._waiting)
 
     def load_now(self) -> RawParts:
         """Load the model on this thread."""
@@ -70,11 +79,13 @@ class RawLane:
             lambda error: error.for_request(request.id),
             request=request.id,
         )
-        self._queue(entry)
+        self._waiting.append(entry)
+        self._admit()
 
     def abort(self, request: int) -> None:
         """Drop a guided generation."""
         self._drop(lambda entry: entry.request == request)
+        self._admit()
 
     def open(self, session: int) -> None:
         """Create a session."""
@@ -127,9 +138,11 @@ class RawLane:
         except RequestFailed as error:
             if entry.job is not None:
                 entry.job.close()
+            self._admit()
             return [entry.fail(error)]
         if entry.job.done:
             entry.job.close()
+            self._admit()
         else:
             self._entries.append(entry)
         return events
@@ -137,6 +150,10 @@ class RawLane:
     def _sequence(self, session: int, parts: RawParts) -> RawSequence:
         sequence = self._sessions[session] = self._sessions[session] or RawSequence(parts.model)
         return sequence
+
+    def _admit(self) -> None:
+        while self._waiting and self.generations < _MAX_GENERATIONS:
+            self._queue(self._waiting.popleft())
 
     def _queue(self, entry: _Entry) -> None:
         self._entries.append(entry)
@@ -163,3 +180,4 @@ class RawLane:
             elif entry.job is not None:
                 entry.job.close()
         self._entries = kept
+        self._waiting = deque(entry for entry in self._waiting if not matches(entry))

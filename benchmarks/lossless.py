@@ -1,6 +1,6 @@
 """Is verified greedy text the verifier's own? 50 real prompts, three drafters, one table.
 
-uv run python benchmarks/lossless.py [PROMPTS]
+uv run python benchmarks/lossless.py [PROMPTS [TOKENS]]
 
 Each prompt is decoded by the verifier model alone, then verified against the drafts of a real worker, and
 against drafts with every third token wrong. Where a text differs, the first differing token is listed with
@@ -35,7 +35,7 @@ from weir.v1 import slm_worker_pb2, slm_worker_pb2_grpc, types_pb2, verifier_pb2
 from weir.verifier.app import build as build_verifier
 
 DATA = Path(__file__).parent / "data"
-MAX_TOKENS = 64
+PROMPTS, TOKENS = 50, 64
 NEAR_TIE = 0.02
 
 
@@ -122,7 +122,7 @@ async def _compare(
     return tokens
 
 
-def _prompts(count: int) -> list[tuple[str, types_pb2.Prompt]]:
+def _prompts(count: int, tokens: int) -> list[tuple[str, types_pb2.Prompt]]:
     """Return prompts of all sources, evenly spread over the files."""
     rows = [
         json.loads(line)
@@ -131,7 +131,7 @@ def _prompts(count: int) -> list[tuple[str, types_pb2.Prompt]]:
     ]
     step = max(1, len(rows) // count)
     chosen = rows[::step][:count]
-    sampling = types_pb2.SamplingParams(max_tokens=MAX_TOKENS, temperature=0)
+    sampling = types_pb2.SamplingParams(max_tokens=tokens, temperature=0)
     return [
         (
             row["id"],
@@ -176,12 +176,12 @@ def _print(tallies: dict[str, Tally]) -> None:
             console.print(f"{name}: {line}")
 
 
-async def main(count: int) -> int:
+async def main(count: int = PROMPTS, tokens: int = TOKENS) -> int:
     """Print the table; returns the number of texts that differ by more than a near tie."""
     await ModelStore(Models()).pull(EMBEDDED_MODEL)
     names = ("verifier alone", "worker's drafts", "every third draft wrong")
     alone, honest, broken = tallies = [Tally() for _ in names]
-    corrupted = Corrupted()
+    corrupted = Corrupted()  # type: ignore[abstract]
 
     def register(server: grpc.aio.Server) -> None:
         slm_worker_pb2_grpc.add_SlmWorkerServiceServicer_to_server(corrupted, server)
@@ -198,7 +198,7 @@ async def main(count: int) -> int:
         corrupted.tokenizer_sha256 = info.tokenizer_sha256
         real = await stack.enter_async_context(_verifier(f"127.0.0.1:{worker.port}"))
         wrong = await stack.enter_async_context(_verifier(f"127.0.0.1:{double.port}"))
-        for name, prompt in _prompts(count):
+        for name, prompt in _prompts(count, tokens):
             corrupted.reference = ()
             reference = await _compare(alone, wrong, name, prompt, ())
             await _compare(honest, real, name, prompt, reference)
@@ -210,4 +210,4 @@ async def main(count: int) -> int:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    sys.exit(min(1, asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50))))
+    sys.exit(min(1, asyncio.run(main(*map(int, sys.argv[1:])))))

@@ -31,7 +31,13 @@ class TableSession:
         return len(self.ids)
 
     async def extend(
-        self, ids: Sequence[int], *, top: int = 1, logits: bool = False, masks: Sequence[bytes] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        top: int = 1,
+        logits: bool = False,
+        masks: Sequence[bytes] | None = None,
+        last_only: bool = False,
     ) -> list[Prediction]:
         assert ids, "a session must be fed something"
         predictions = []
@@ -47,7 +53,7 @@ class TableSession:
             following = float(logprobs[ids[index + 1]]) if index + 1 < len(ids) else None
             candidates = tuple(Candidate(int(i), float(logprobs[i])) for i in best)
             predictions.append(Prediction(candidates, following, row.astype(np.float32) if logits else None))
-        return predictions
+        return predictions[-1:] if last_only else predictions
 
     async def rewind(self, length: int) -> None:
         assert 0 <= length <= len(self.ids)

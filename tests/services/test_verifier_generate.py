@@ -19,7 +19,6 @@ MAX_SESSIONS = 3
 QUESTIONS = [
     "What is the capital of France?",
     "Write one sentence about the sea.",
-    "Can I change my card PIN?",
     "List three colors.",
 ]
 
@@ -99,8 +98,10 @@ async def test_the_drafter_gets_a_verdict_on_every_chunk(bench: Bench) -> None:
     assert all(len(ack.correction) == 1 for ack in bench.drafter.acks)
 
 
-@pytest.mark.parametrize("code", [ErrorCode.ENGINE_CRASHED, ErrorCode.UNSUPPORTED, ErrorCode.QUEUE_FULL])
-@pytest.mark.parametrize("fail_at", [0, 2])
+@pytest.mark.parametrize(
+    ("code", "fail_at"),
+    [(ErrorCode.UNSUPPORTED, 0), (ErrorCode.QUEUE_FULL, 0), (ErrorCode.ENGINE_CRASHED, 2)],
+)
 async def test_a_lost_drafter_leaves_the_verifier_alone_and_the_text_unchanged(
     bench: Bench, code: ErrorCode, fail_at: int
 ) -> None:
@@ -142,11 +143,9 @@ async def test_sessions_past_the_bound_are_refused_with_a_delay(bench: Bench) ->
 
 async def test_another_tokenizer_is_refused(bench: Bench) -> None:
     bench.drafter.script(lambda said: [1], tokenizer_sha256="0" * 64)
-    sha256 = bench.drafter.tokenizer_sha256
     with pytest.raises(WeirError) as refused:
         await bench.generate(prompt())
     assert refused.value.code is ErrorCode.TOKENIZER_MISMATCH
-    assert sha256 == "0" * 64
 
 
 async def test_the_constraint_is_kept_whatever_was_drafted(bench: Bench) -> None:

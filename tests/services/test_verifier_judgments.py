@@ -134,12 +134,14 @@ def chunk(sequence: int, ids: Sequence[int], sha256: str = "") -> verifier_pb2.V
 
 async def verdicts(bench: Bench, *requests: verifier_pb2.VerifyRequest) -> list[verifier_pb2.VerifyResponse]:
     """Send the requests one by one and return the last verdicts; a start gets none."""
-    received = []
+    received: list[verifier_pb2.VerifyResponse] = []
     async with bidi(bench.stub.Verify) as call:
         for request in requests:
             await call.write(request)
             if request.HasField("draft"):
-                received.append(await call.read())
+                verdict = await call.read()
+                assert verdict is not None
+                received.append(verdict)
         await call.done_writing()
         assert await call.read() is None
     return received

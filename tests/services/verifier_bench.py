@@ -41,6 +41,7 @@ class Drafter(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     propose: Propose = nothing
     tokenizer_sha256: str = ""
+    true_sha256: str = ""
     fail_at: int | None = None
     hold_at: int | None = None
     error: WeirError | None = None
@@ -51,7 +52,9 @@ class Drafter(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     def script(self, propose: Propose, **values: Any) -> None:
         """Start over with another behavior."""
-        fresh = Drafter(propose, self.tokenizer_sha256)
+        fresh = Drafter(  # type: ignore[abstract]
+            propose, self.true_sha256, self.true_sha256
+        )
         for name, value in {**fresh.__dict__, **values}.items():
             setattr(self, name, value)
 
@@ -99,7 +102,7 @@ class FrontierDouble(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer):
 
     def script(self, **values: Any) -> None:
         """Start over with another behavior."""
-        for name, value in {**FrontierDouble().__dict__, **values}.items():
+        for name, value in {**_untouched().__dict__, **values}.items():
             setattr(self, name, value)
 
     async def Forward(self, request: Any, context: Any) -> AsyncIterator[frontier_proxy_pb2.ForwardResponse]:
@@ -116,6 +119,10 @@ class FrontierDouble(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer):
                 finish_reason=types_pb2.FINISH_REASON_STOP, usage=[usage]
             )
         )
+
+
+def _untouched() -> FrontierDouble:
+    return FrontierDouble()  # type: ignore[abstract]
 
 
 @dataclass
@@ -186,7 +193,7 @@ async def _serving(name: str, register: Callable[[grpc.aio.Server], None]) -> As
 @asynccontextmanager
 async def verifier_bench(tokenizer_sha256: str, **run: Any) -> AsyncIterator[Bench]:
     """Start everything; ``run`` goes to the verifier's engine settings."""
-    drafter, frontier = Drafter(tokenizer_sha256=tokenizer_sha256), FrontierDouble()
+    drafter, frontier = Drafter(true_sha256=tokenizer_sha256), _untouched()  # type: ignore[abstract]
     async with AsyncExitStack() as stack:
         worker = await stack.enter_async_context(
             _serving(

@@ -77,13 +77,16 @@ async def _ask(client: WeirClient, prompt: str, route: Route, max_tokens: int) -
     policy = Policy() if route is Route.AUTO else Policy(allowed_tiers=[Tier(route)])
     sampling = Sampling(max_tokens=max_tokens)
     started, first = time.perf_counter(), 0.0
+    end: Finished | None = None
     async with client.generate([Message("user", prompt)], sampling=sampling, policy=policy) as events:
         async for event in events:
             if isinstance(event, Delta) and not first:
                 first = time.perf_counter() - started
             elif isinstance(event, Finished):
-                return _answer(event, first, time.perf_counter() - started)
-    raise EOFError("the stream ended without Finished")
+                end = event
+    if end is None:
+        raise EOFError("the stream ended without Finished")
+    return _answer(end, first, time.perf_counter() - started)
 
 
 def _answer(finished: Finished, first_s: float, total_s: float) -> Answer:

@@ -66,6 +66,7 @@ class Generation(AsyncIterator[Event]):
     async def result(self) -> tuple[Decision, str, Finished]:
         """Read to the end and return the decision, the whole answer and the account of it."""
         made: Decision | None = None
+        end: Finished | None = None
         parts: list[str] = []
         async for item in self:
             match item:
@@ -73,9 +74,11 @@ class Generation(AsyncIterator[Event]):
                     made = item
                 case Delta():
                     parts.append(item.text)
-                case Finished() if made is not None:
-                    return made, "".join(parts), item
-        raise EOFError("the stream ended without Decision and Finished")
+                case Finished():
+                    end = item
+        if made is None or end is None:
+            raise EOFError("the stream ended without Decision and Finished")
+        return made, "".join(parts), end
 
 
 class WeirClient:

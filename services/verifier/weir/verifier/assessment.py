@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weir.common.config import Settings
-from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine, TokenInfo
 from weir.verifier.checking.checker import Checker
 from weir.verifier.grounding import grounded
+from weir.verifier.problems import malformed, too_long
 from weir.verifier.scoring import score
-from weir.verifier.sequence import context_of, encode_prompt, too_long
+from weir.verifier.sequence import context_of, encode_prompt
 
 MAX_TOP_LOGPROBS = 64
 
@@ -42,12 +42,12 @@ class Assessor:
                 CONTEXT_TOO_LONG; QUEUE_FULL.
         """
         if top > MAX_TOP_LOGPROBS:
-            raise _malformed("top_logprobs", f"must be at most {MAX_TOP_LOGPROBS}")
+            raise malformed("top_logprobs", f"must be at most {MAX_TOP_LOGPROBS}")
         self._bound("continuation", [continuation])
         prompt_ids, _ = await encode_prompt(self._engine, self._tier, spec)
         continuation_ids = self._engine.codec.encode(continuation)
         if not continuation_ids:
-            raise _malformed("continuation", "is empty; send the text to be scored")
+            raise malformed("continuation", "is empty; send the text to be scored")
         whole, context = len(prompt_ids) + len(continuation_ids), context_of(self._engine, self._tier)
         if whole > context:
             raise too_long(whole, context)
@@ -70,8 +70,4 @@ class Assessor:
     def _bound(self, field: str, texts: Sequence[str]) -> None:
         size = sum(len(text.encode()) for text in texts)
         if size > self._max_bytes:
-            raise _malformed(field, f"has {size} bytes, more than the {self._max_bytes} allowed")
-
-
-def _malformed(field: str, problem: str) -> WeirError:
-    return WeirError(ErrorCode.INVALID_REQUEST, f"{field} {problem}.", fields={field: problem})
+            raise malformed(field, f"has {size} bytes, more than the {self._max_bytes} allowed")

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from google.protobuf import duration_pb2
 
 from weir.common.config.model import HybridTier, Routing
-from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
 from weir.engines.base import Candidate, TokenInfo
 from weir.v1 import frontier_proxy_pb2, router_pb2, slm_worker_pb2, types_pb2, verifier_pb2
@@ -25,6 +24,7 @@ from weir.verifier.events import (
     Residency,
     Source,
 )
+from weir.verifier.problems import malformed
 from weir.verifier.verify import DraftedChunk, Start, Verdict
 
 MAX_WINDOW = 65_536
@@ -47,10 +47,6 @@ _RESIDENCIES = {
 _RESIDENCY_OF = {value: residency for residency, value in _RESIDENCIES.items()}
 
 
-def _malformed(field: str, problem: str) -> WeirError:
-    return WeirError(ErrorCode.INVALID_REQUEST, f"{field} {problem}.", fields={field: problem})
-
-
 def _duration(seconds: float) -> duration_pb2.Duration:
     duration = duration_pb2.Duration()
     duration.FromNanoseconds(max(0, round(seconds * 1e9)))
@@ -59,7 +55,7 @@ def _duration(seconds: float) -> duration_pb2.Duration:
 
 def _share(field: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:  # NaN too
-        raise _malformed(field, "must be between 0 and 1")
+        raise malformed(field, "must be between 0 and 1")
     return value
 
 
@@ -76,9 +72,9 @@ def rule(acceptance: verifier_pb2.Acceptance, tier: HybridTier) -> Rule:
 def job(request: verifier_pb2.GenerateVerifiedRequest, tier: HybridTier, routing: Routing) -> Job:
     """Validate a request. Raises WeirError INVALID_REQUEST and those of prompts."""
     if request.window > MAX_WINDOW:
-        raise _malformed("window", f"must be at most {MAX_WINDOW}")
+        raise malformed("window", f"must be at most {MAX_WINDOW}")
     if request.residency not in {types_pb2.RESIDENCY_UNSPECIFIED, *_RESIDENCY_OF}:
-        raise _malformed("residency", "is not a known value")
+        raise malformed("residency", "is not a known value")
     return Job(
         request_id=request.request_id,
         spec=prompt_from_proto(request.prompt, max_bytes=routing.max_prompt_bytes),
@@ -223,7 +219,7 @@ async def verify_requests(
             chunk = request.draft
             yield DraftedChunk(chunk.sequence, drafts(chunk.tokens), chunk.tokenizer_sha256)
         else:
-            raise _malformed("event", "is empty; send a start or a draft")
+            raise malformed("event", "is empty; send a start or a draft")
 
 
 def verify_response(verdict: Verdict) -> verifier_pb2.VerifyResponse:

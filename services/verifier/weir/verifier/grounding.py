@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from weir.common.config.model import HybridTier
 from weir.common.prompts import PromptSpec
 from weir.engines.base import ChatMessage, SessionEngine
+from weir.verifier.problems import too_long
 from weir.verifier.scoring import score
-from weir.verifier.sequence import context_of, too_long
+from weir.verifier.sequence import context_of
 
 
 async def grounded(

@@ -11,9 +11,6 @@ from weir.engines.base import Candidate, Prediction, Session
 from weir.verifier.acceptance import DraftToken, Judge, logprob_of, standing
 from weir.verifier.constraint import TokenMasks
 
-# Prompt tokens fed in one pass: bounds the logits in memory and the delay of a cancellation.
-PREFILL_TOKENS = 512
-
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
@@ -65,8 +62,8 @@ class Verification:
     async def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Feed the prompt, which has at least one token."""
         *head, self._last = prompt_ids
-        for start in range(0, len(head), PREFILL_TOKENS):
-            await self._session.extend(head[start : start + PREFILL_TOKENS])
+        if head:
+            await self._session.extend(head, last_only=True)
 
     async def round(self, drafts: Sequence[DraftToken], *, bonus: bool = True) -> Round:
         """Judge ``drafts``, which follow what was said so far, and go on with the verifier's own token.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from weir.engines.base import Session, SessionEngine, TokenInfo
-from weir.verifier.rounds import PREFILL_TOKENS
 
 # Tokens scored in one pass: bounds the logits in memory. Most continuations fit.
 _PASS_TOKENS = 512
@@ -21,8 +20,8 @@ async def score(
         WeirError: QUEUE_FULL past the bound on sessions.
     """
     async with aclosing(await engine.open_session()) as session:
-        for start in range(0, len(prompt_ids) - 1, PREFILL_TOKENS):
-            await session.extend(prompt_ids[start : min(start + PREFILL_TOKENS, len(prompt_ids) - 1)])
+        if len(prompt_ids) > 1:
+            await session.extend(prompt_ids[:-1], last_only=True)
         return await _continue(session, [prompt_ids[-1], *continuation_ids], max(1, top))
 
 

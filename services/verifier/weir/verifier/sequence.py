@@ -12,6 +12,7 @@ from weir.engines.base import SessionEngine
 from weir.verifier.acceptance import Rule, judge
 from weir.verifier.constraint import TokenMasks
 from weir.verifier.distribution import Shape, generator
+from weir.verifier.problems import too_long
 from weir.verifier.rounds import Verification
 
 # Candidates told with each token: with the second one sees how close the decision was.
@@ -21,15 +22,6 @@ TOP_LOGPROBS = 2
 def context_of(engine: SessionEngine, tier: HybridTier) -> int:
     """Return the tokens that prompt and answer may have together."""
     return min(engine.info.max_context, tier.max_context)
-
-
-def too_long(tokens: int, context: int) -> WeirError:
-    """Return the error for a sequence that leaves no room."""
-    return WeirError(
-        ErrorCode.CONTEXT_TOO_LONG,
-        f"The prompt has {tokens} tokens and the verifier's context {context}.",
-        metadata={"tokens": str(tokens), "context": str(context)},
-    )
 
 
 async def encode_prompt(engine: SessionEngine, tier: HybridTier, spec: PromptSpec) -> tuple[list[int], int]:

@@ -7,19 +7,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from weir.common.config.model import HybridTier
-from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine
 from weir.verifier import measures
 from weir.verifier.acceptance import DraftToken, Rule
+from weir.verifier.problems import malformed, too_long
 from weir.verifier.rounds import Round
-from weir.verifier.sequence import (
-    context_of,
-    encode_prompt,
-    open_verification,
-    require_tokenizer,
-    too_long,
-)
+from weir.verifier.sequence import context_of, encode_prompt, open_verification, require_tokenizer
 
 MAX_CHUNK_TOKENS = 256
 
@@ -50,10 +44,6 @@ class Verdict:
     round: Round
 
 
-def _malformed(field: str, problem: str) -> WeirError:
-    return WeirError(ErrorCode.INVALID_REQUEST, f"{problem}.", fields={field: problem})
-
-
 async def verify(
     engine: SessionEngine, tier: HybridTier, requests: AsyncIterator[Start | DraftedChunk]
 ) -> AsyncGenerator[Verdict, None]:
@@ -70,7 +60,7 @@ async def verify(
     if start is None:
         return
     if not isinstance(start, Start):
-        raise _malformed("start", "A start comes before the first draft")
+        raise malformed("start", "comes before the first draft")
     require_tokenizer(start.tokenizer_sha256, engine.codec.sha256)
     prompt_ids, _ = await encode_prompt(engine, tier, start.spec)
     async with AsyncExitStack() as local:
@@ -99,16 +89,16 @@ class _Order:
     def check(self, request: Start | DraftedChunk) -> DraftedChunk:
         """Return the chunk, if it may come now."""
         if isinstance(request, Start):
-            raise _malformed("start", "A stream has one start; open another stream for another prompt")
+            raise malformed("start", "comes once in a stream; open another stream for another prompt")
         if self._ended:
-            raise _malformed("draft", "The answer ended with an earlier chunk; close the stream")
+            raise malformed("draft", "comes after the answer ended in an earlier chunk; close the stream")
         if self._expected is not None and request.sequence != self._expected:
-            problem = f"Chunk {self._expected} was expected and {request.sequence} came; number them in order"
-            raise _malformed("draft.sequence", problem)
+            problem = f"is {request.sequence} where {self._expected} was expected; number the chunks in order"
+            raise malformed("draft.sequence", problem)
         if not 1 <= len(request.tokens) <= MAX_CHUNK_TOKENS:
-            raise _malformed("draft.tokens", f"A chunk has 1 to {MAX_CHUNK_TOKENS} tokens")
+            raise malformed("draft.tokens", f"must have 1 to {MAX_CHUNK_TOKENS} entries")
         if any(token.id >= self._vocab_size for token in request.tokens):
-            raise _malformed("draft.tokens", f"Token ids are below {self._vocab_size}")
+            raise malformed("draft.tokens", f"must have ids below {self._vocab_size}")
         if request.tokenizer_sha256:
             require_tokenizer(request.tokenizer_sha256, self._sha256)
         if self._tokens + len(request.tokens) > self._context:

@@ -51,6 +51,7 @@ async def complete(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEv
     request = slm_worker_pb2.CompleteRequest(
         request_id=job.request_id, prompt=prompt_to_proto(job.prompt), adapter=job.adapter
     )
+    ended = False
     async with stream_from(stub.Complete, request) as responses:
         async for response in responses:
             if response.WhichOneof("event") == "delta":
@@ -58,8 +59,9 @@ async def complete(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEv
             else:
                 end = response.finished
                 yield tier_finished(end.finish_reason, [end.usage], end.timing, Tier.SLM)
-                return
-    raise _cut_short("slm_worker")
+                ended = True
+    if not ended:
+        raise _cut_short("slm_worker")
 
 
 async def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
@@ -76,6 +78,7 @@ async def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEv
         request.acceptance.lossless.SetInParent()
     else:
         request.acceptance.threshold.min_probability = job.acceptance_threshold
+    ended = False
     async with stream_from(stub.GenerateVerified, request) as responses:
         async for response in responses:
             kind = response.WhichOneof("event")
@@ -86,8 +89,9 @@ async def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEv
             else:
                 end = response.finished
                 yield tier_finished(end.finish_reason, list(end.usage), end.timing, Tier.HYBRID)
-                return
-    raise _cut_short("verifier")
+                ended = True
+    if not ended:
+        raise _cut_short("verifier")
 
 
 async def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
@@ -99,6 +103,7 @@ async def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEve
         residency=RESIDENCY_VALUES[job.residency],
         max_cost_usd=job.max_cost_usd,
     )
+    ended = False
     async with stream_from(stub.Forward, request) as responses:
         async for response in responses:
             if response.WhichOneof("event") == "delta":
@@ -106,8 +111,9 @@ async def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEve
             else:
                 end = response.finished
                 yield tier_finished(end.finish_reason, list(end.usage), end.timing, Tier.FRONTIER)
-                return
-    raise _cut_short("frontier_proxy")
+                ended = True
+    if not ended:
+        raise _cut_short("frontier_proxy")
 
 
 STREAMS: dict[Tier, Stream] = {Tier.SLM: complete, Tier.HYBRID: verified, Tier.FRONTIER: forward}

@@ -10,6 +10,7 @@ from weir.models.store import ModelStore
 from weir.slm_worker.admission import Admission
 from weir.slm_worker.load import LoadBoard
 from weir.slm_worker.servicer import SlmWorkerServicer
+from weir.slm_worker.sessions import SessionWarmup
 from weir.v1 import slm_worker_pb2_grpc
 
 
@@ -32,6 +33,6 @@ def build(settings: Settings) -> App:
         settings,
         register=lambda server: slm_worker_pb2_grpc.add_SlmWorkerServiceServicer_to_server(servicer, server),
         grpc_services=["weir.v1.SlmWorkerService"],
-        components=[engine, board],
+        components=[engine, board, SessionWarmup(engine, wanted=tier.speculative_draft)],
         healthy=lambda: board.health is Health.READY,
     )

@@ -1,11 +1,17 @@
-"""Whether the configured engine can be fed token by token."""
+"""The engine as one that can be fed token by token: whether it is, and its first session."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from typing import cast
+
+import structlog
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Capability, Engine, SessionEngine
+
+log = structlog.get_logger(__name__)
 
 
 def session_engine(engine: Engine) -> SessionEngine:
@@ -14,3 +20,33 @@ def session_engine(engine: Engine) -> SessionEngine:
         hint = f"The {engine.info.engine} engine keeps no sessions to draft with."
         raise WeirError(ErrorCode.UNSUPPORTED, hint)
     return cast("SessionEngine", engine)
+
+
+class SessionWarmup:
+    """Opens a first session behind the start, so that the first draft does not wait for the model to load.
+
+    A component. Where ``wanted`` is false, or the engine has no sessions, it does nothing.
+    """
+
+    def __init__(self, engine: Engine, *, wanted: bool) -> None:
+        self._engine, self._wanted = engine, wanted
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; does not wait."""
+        if self._wanted and Capability.SESSION in self._engine.info.capabilities:
+            self._task = asyncio.create_task(self._warm(session_engine(self._engine)))
+
+    async def aclose(self) -> None:
+        """Break off; idempotent."""
+        task, self._task = self._task, None
+        if task:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _warm(self, engine: SessionEngine) -> None:
+        try:
+            async with aclosing(await engine.open_session()) as session:
+                await session.extend(engine.codec.encode("warm"))
+        except WeirError as error:
+            log.warning("session_warmup_failed", code=error.code, detail=error.internal or error.hint)

@@ -127,7 +127,7 @@ async def test_failed_attempt_that_cost_something_is_in_the_usage(settings: Sett
     async with router_bench(settings, complexity=0.9) as bench:
         bench.frontier.script.error = WeirError(ErrorCode.PROVIDER_FAILED, metadata=spent)
         finished = (await bench.generate())[-1].finished
-        assert [(usage.tier, usage.cost_usd) for usage in finished.usage][0] == (FRONTIER, 0.002)
+        assert next((usage.tier, usage.cost_usd) for usage in finished.usage) == (FRONTIER, 0.002)
         assert finished.usage[0].completion_tokens == 3
         assert finished.cost_usd == pytest.approx(0.002)
 

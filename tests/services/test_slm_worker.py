@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
+import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weir.common.app import App
 from weir.common.calls import bidi, connect, stream_from, unary
@@ -282,3 +284,23 @@ async def test_left_drafts_leak_no_sessions(stub: Stub, worker: App) -> None:
             assert await call.read() is not None
     kept, _ = await _draft(stub, _prompt(max_tokens=4), None)
     assert len(kept) == 4
+
+
+async def test_killed_engine_is_told_and_comes_back(stub: Stub, worker: App) -> None:
+    core = next(child for child in psutil.Process().children() if "weir.engines.core.main" in child.cmdline())
+    async with connect(f"127.0.0.1:{worker.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service="weir.v1.SlmWorkerService"), timeout=60)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        request = slm_worker_pb2.CompleteRequest(prompt=_prompt("Write a story.", max_tokens=2000))
+        async with stream_from(stub.Complete, request) as responses:
+            await anext(responses)
+            core.kill()
+            with pytest.raises(WeirError) as caught:
+                async for _response in responses:
+                    pass
+        assert caught.value.code is ErrorCode.ENGINE_CRASHED
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+    assert "Paris" in await _text(stub, _prompt())

@@ -22,6 +22,7 @@ pytest.importorskip("skl2onnx", reason="needs the extra weir[train]")
 pytest.importorskip("sklearn", reason="needs the extra weir[train]")
 
 SAMPLE = Path(__file__).parent.parent / "data" / "routing_sample.jsonl"
+SCHEMES = ("int8-tensor", "int8-channel", "int8-channel-reduced", "int8-mixed", "int8-block", "int8-static")
 HIDDEN, LAYERS, HEADS, WORDS = 32, 2, 4, 30_522
 Array = npt.NDArray[np.float64]
 
@@ -125,7 +126,7 @@ def test_exported_graph_computes_bert(tiny_encoder: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "scheme",
-    ["int8-tensor", "int8-channel", "int8-channel-reduced", "int8-mixed", "int8-block", "int8-static"],
+    SCHEMES,
 )
 def test_quantized_encoder_stays_close(tiny_encoder: Path, tmp_path: Path, scheme: str) -> None:
     encoder = _exported(tiny_encoder, tmp_path, scheme)
@@ -153,6 +154,16 @@ def test_evaluate_prints_the_packaged_classifier_beside_baselines() -> None:
     assert table["baseline: random order"]["apgr"] == pytest.approx(0.5)
     assert table["all: complexity"]["rows"] == 207
     assert table["all: complexity"]["auroc"] > 0.6
+
+
+def test_encoders_compares_every_scheme(tiny_encoder: Path) -> None:
+    arguments = ("--data", SAMPLE, "--validation", SAMPLE, "--encoder", tiny_encoder, "--json")
+    printed = _run("encoders", *arguments)
+    table = json.loads(printed[printed.index("{") :])
+    assert set(table) == {"fp32", *SCHEMES}
+    assert table["fp32"]["cosine"] == pytest.approx(1)
+    assert table["int8-channel-reduced"]["mb"] < table["fp32"]["mb"]
+    assert min(row["ms_64"] for row in table.values()) > 0
 
 
 def test_inspect_prints_the_metadata() -> None:

@@ -62,7 +62,7 @@ async def _engine_stream(engine: Engine, prompt: str, tokens: int, tag: str) -> 
         tag, (ChatMessage("user", prompt),), EngineSampling(max_tokens=tokens, temperature=0.0), logprobs=True
     )
     started, first, count = time.perf_counter(), 0.0, 0
-    async with aclosing(engine.generate(request)) as steps:  # type: ignore[type-var]
+    async with aclosing(engine.generate(request)) as steps:
         async for step in steps:
             if step.tokens and not first:
                 first = time.perf_counter() - started

@@ -33,7 +33,8 @@ def write_pins(lines: list[str]) -> None:
     text = PYPROJECT.read_text(encoding="utf-8")
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     body = "".join(f'    "{line}",\n' for line in lines)
-    PYPROJECT.write_text(f"{text[:start]}\nconstraint-dependencies = [\n{body}]\n{text[end:]}", encoding="utf-8")
+    pinned = f"\nconstraint-dependencies = [\n{body}]\n"
+    PYPROJECT.write_text(text[:start] + pinned + text[end:], encoding="utf-8")
 
 
 def main() -> None:

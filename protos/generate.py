@@ -41,7 +41,7 @@ def main() -> None:
     if not parser.parse_args().check:
         generate(ROOT)
     elif names := drifted():
-        raise SystemExit(f"Stubs differ from the protos: {', '.join(names)}. Run `python protos/generate.py`.")
+        raise SystemExit(f"Stubs differ: {', '.join(names)}. Run `uv run python protos/generate.py`.")
 
 
 if __name__ == "__main__":

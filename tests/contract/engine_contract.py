@@ -70,7 +70,7 @@ class Answer:
 
 
 async def run(engine: Engine, request: GenerationRequest) -> Answer:
-    async with aclosing(engine.generate(request)) as stream:  # type: ignore[type-var]
+    async with aclosing(engine.generate(request)) as stream:
         steps = [step async for step in stream]
     return Answer("".join(step.text for step in steps), tuple(steps))
 
@@ -191,7 +191,7 @@ class EngineContract:
         stream = engine.generate(ask(STORY, max_tokens=512))
         await anext(stream)
         await until(lambda: engine.load.running >= 1, 5)
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         await until(lambda: (engine.load.running, engine.load.waiting) == (0, 0), 2)
 
     async def test_eight_streams_at_once_are_all_served(self, engine: Engine) -> None:

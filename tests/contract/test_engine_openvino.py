@@ -72,7 +72,7 @@ async def test_a_hard_constraint_does_not_stall_the_other_streams(engine: CoreEn
     gaps: list[float] = []
 
     async def watch() -> None:
-        async with aclosing(engine.generate(ask(STORY, max_tokens=60))) as stream:  # type: ignore[type-var]
+        async with aclosing(engine.generate(ask(STORY, max_tokens=60))) as stream:
             before = time.perf_counter()
             async for _ in stream:
                 gaps.append(time.perf_counter() - before)

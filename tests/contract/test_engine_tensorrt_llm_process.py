@@ -79,7 +79,7 @@ async def test_the_engine_serves_through_its_process(engine: CoreEngine) -> None
     request = GenerationRequest(
         "r", (ChatMessage("user", "0123456"),), Sampling(max_tokens=6, temperature=0.0)
     )
-    async with aclosing(engine.generate(request)) as stream:  # type: ignore[type-var]
+    async with aclosing(engine.generate(request)) as stream:
         steps = [step async for step in stream]
     stops = engine.codec.stop_ids
     expected = greedy(prompt, 6)
@@ -100,7 +100,7 @@ async def test_the_engine_serves_through_its_process(engine: CoreEngine) -> None
 async def test_a_cancelled_request_leaves_no_load(engine: CoreEngine) -> None:
     await engine.start()
     request = GenerationRequest("r", (ChatMessage("user", "55555"),), Sampling(temperature=0.0))
-    async with aclosing(engine.generate(request)) as stream:  # type: ignore[type-var]
+    async with aclosing(engine.generate(request)) as stream:
         await anext(stream)
     while engine.load.running:
         await engine.wait_load_change()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from weir.common.coalesce import coalesce
 
 
-async def _items(*values: str) -> AsyncIterator[str]:
+async def _items(*values: str) -> AsyncGenerator[str, None]:
     for value in values:
         yield value
 
@@ -30,7 +30,7 @@ def test_any_batching_keeps_order_and_content(values: list[str], size: int) -> N
 async def test_first_item_comes_before_the_second_exists() -> None:
     release = asyncio.Event()
 
-    async def source() -> AsyncIterator[str]:
+    async def source() -> AsyncGenerator[str, None]:
         yield "a"
         await release.wait()
         yield "b"
@@ -47,7 +47,7 @@ async def test_items_after_the_first_share_messages() -> None:
 
 
 async def test_failure_comes_after_the_items_before_it() -> None:
-    async def source() -> AsyncIterator[str]:
+    async def source() -> AsyncGenerator[str, None]:
         yield "a"
         yield "b"
         raise ValueError("broken")
@@ -62,7 +62,7 @@ async def test_failure_comes_after_the_items_before_it() -> None:
 async def test_closing_closes_the_source() -> None:
     closed = asyncio.Event()
 
-    async def source() -> AsyncIterator[str]:
+    async def source() -> AsyncGenerator[str, None]:
         try:
             yield "a"
             await asyncio.Event().wait()
@@ -71,14 +71,14 @@ async def test_closing_closes_the_source() -> None:
 
     stream = coalesce(source(), "".join)
     assert await anext(stream) == "a"
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert closed.is_set()
 
 
 async def test_slow_consumer_stops_the_producer() -> None:
     made = 0
 
-    async def source() -> AsyncIterator[str]:
+    async def source() -> AsyncGenerator[str, None]:
         nonlocal made
         for _ in range(1000):
             made += 1
@@ -90,4 +90,4 @@ async def test_slow_consumer_stops_the_producer() -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     assert made <= 10
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ class Verifier:
     def see(self, _: Chunk) -> None:
         self._given.put_nowait(self._prepared.pop(0) if self._prepared else None)
 
-    async def verdicts(self) -> AsyncIterator[Verdict]:
+    async def verdicts(self) -> AsyncGenerator[Verdict, None]:
         while (verdict := await self._given.get()) is not None:
             yield verdict
 
@@ -113,7 +113,7 @@ async def test_stream_waits_for_verdicts_past_the_chunks_ahead() -> None:
     assert not third.done()
     verifier.see(first)
     assert (await third).sequence == 2
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def test_stream_ends_with_the_verdicts() -> None:

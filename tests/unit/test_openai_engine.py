@@ -414,23 +414,6 @@ async def test_closing_the_engine_ends_what_runs() -> None:
         await engine.aclose()
 
 
-async def test_queue_past_its_bound_is_refused() -> None:
-    fake = FakeServer("vllm")
-    fake.answer = Endless()
-    async with engine_of(fake, max_running=1, max_waiting=1) as engine:
-        async with aclosing(engine.generate(request())) as first:
-            await anext(first)
-            waiting = asyncio.create_task(collect(engine))
-            await asyncio.sleep(0)
-            assert (engine.load.running, engine.load.waiting) == (1, 1)
-            with pytest.raises(WeirError) as caught:
-                await collect(engine)
-            assert caught.value.code is ErrorCode.QUEUE_FULL
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-        assert (engine.load.running, engine.load.waiting) == (0, 0)
-
-
 async def test_health_follows_the_server() -> None:
     fake = FakeServer("vllm")
     async with engine_of(fake) as engine:

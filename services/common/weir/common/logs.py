@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -22,6 +23,10 @@ def _add_call(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _as_json(event: EventDict, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
 def configure_logs(service: str, settings: Observability) -> None:
     """Send structlog and the standard library's loggers to stderr in the configured form."""
     level = getattr(logging, settings.log_level.upper())
@@ -32,7 +37,7 @@ def configure_logs(service: str, settings: Observability) -> None:
     ]
     as_json = settings.log_format == "json"
     last: Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_as_json)
         if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )

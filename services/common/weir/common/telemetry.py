@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import structlog
 from opentelemetry import metrics, trace
@@ -22,8 +23,9 @@ SCOPE = "weir"
 log = structlog.get_logger(__name__)
 
 
+@cache
 def tracer() -> Tracer:
-    """Return the process's tracer; it records nothing until ``start_telemetry`` ran."""
+    """Return the process's tracer; it records nothing until a ``Telemetry`` was made."""
     return trace.get_tracer(SCOPE)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -68,6 +68,17 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How far an engine merges steps before it hands them on: up to ``max_steps``, or for ``max_delay_s``.
+
+    The first step comes at once. What is merged at its source costs nobody a wake-up per token.
+    """
+
+    max_steps: int = 1
+    max_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One prompt and everything that bounds its answer.
 
@@ -82,6 +93,7 @@ class GenerationRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     adapter: str = ""
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,14 @@ class Step:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+def merge_steps(steps: Sequence[Step]) -> Step:
+    """Return one step for several; finish reason and counts are the last one's."""
+    if len(steps) == 1:
+        return steps[0]
+    text = "".join(step.text for step in steps)
+    return replace(steps[-1], text=text, tokens=tuple(token for step in steps for token in step.tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +269,7 @@ class Engine(Protocol):
         """Load the model and run a warm-up inference. Raises WeirError MODEL_UNAVAILABLE."""
         ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Step]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Step, None]:
         """Stream the answer; closing the iterator aborts the request within a decoding step.
 
         Raises WeirError: INVALID_CONSTRAINT, CONTEXT_TOO_LONG, UNKNOWN_ADAPTER, UNSUPPORTED, ENGINE_CRASHED.

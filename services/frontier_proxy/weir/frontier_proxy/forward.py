@@ -100,7 +100,7 @@ class _Answer:
         try:
             parts = attempt.texts(self._ledger, self._spec.tenant, self._spec.request_id)
             texts = coalesce(parts, "".join)
-            async with aclosing(texts) as pieces:  # type: ignore[type-var]
+            async with aclosing(texts) as pieces:
                 async for text in pieces:
                     yield text
         finally:

@@ -22,6 +22,7 @@ import structlog
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.domain import Decision, Facts
 
+GATHER_S = 0.05
 MAX_PENDING = 10_000
 MAX_DECISIONS = 200_000
 PRUNE_EVERY = 1_000
@@ -171,8 +172,14 @@ class DecisionStore:
             database.close()
 
     def _write_batch(self, database: sqlite3.Connection) -> bool:
-        """Do all pending work in one transaction; return whether more may come."""
+        """Do all pending work in one transaction; return whether more may come.
+
+        Nobody waits for a decision to be written: a moment's patience makes one transaction of many, and
+        keeps this thread out of the way of the request that it writes about.
+        """
         item = self._queue.get()
+        if item is not None and item[1] is None:
+            time.sleep(GATHER_S)
         with database:
             while item is not None:
                 _perform(database, *item)

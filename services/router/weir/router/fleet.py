@@ -48,6 +48,8 @@ class Fleet:
         self._settings = settings.tiers
         self._statistics = statistics
         self._seen: dict[Tier, tuple[str, bool]] = {}
+        self._listing: frontier_proxy_pb2.ListModelsResponse | None = None
+        self._frontier_model: _Listed | None = None
 
     @property
     def healthy(self) -> bool:
@@ -115,22 +117,13 @@ class Fleet:
         )
 
     def _listed(self) -> _Listed | None:
-        """The configured model where it is available, else the first that is, else the first listed."""
+        """Read each list of models once: it comes anew every half minute, decisions by the hundred."""
         lists: Sequence[frontier_proxy_pb2.ListModelsResponse] = self.pools[Tier.FRONTIER].descriptions()
-        models = [model for response in lists[:1] for model in response.models]
-        wanted = self._settings.frontier.model_id
-        ranked = sorted(models, key=lambda model: (not model.available, model.model != wanted))
-        if not ranked:
-            return None
-        best = ranked[0]
-        return _Listed(
-            best.model,
-            best.available,
-            best.stand_in,
-            best.max_context,
-            best.input_usd_per_million,
-            best.output_usd_per_million,
-        )
+        latest = lists[0] if lists else None
+        if latest is not self._listing:
+            self._listing = latest
+            self._frontier_model = _preferred(latest, self._settings.frontier.model_id) if latest else None
+        return self._frontier_model
 
     def _state(
         self,
@@ -161,3 +154,19 @@ class Fleet:
             latency_s=measured.latency_s.value,
             mean_completion_tokens=measured.completion_tokens.value,
         )
+
+
+def _preferred(listing: frontier_proxy_pb2.ListModelsResponse, wanted: str) -> _Listed | None:
+    """Return the configured model where it is available, else the first that is, else the first listed."""
+    ranked = sorted(listing.models, key=lambda model: (not model.available, model.model != wanted))
+    if not ranked:
+        return None
+    best = ranked[0]
+    return _Listed(
+        best.model,
+        best.available,
+        best.stand_in,
+        best.max_context,
+        best.input_usd_per_million,
+        best.output_usd_per_million,
+    )

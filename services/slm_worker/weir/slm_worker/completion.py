@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from weir.common.coalesce import coalesce
 from weir.common.config.model import LocalModel
 from weir.common.inference import Inference
 from weir.engines.base import Engine, FinishReason, GenerationRequest, Step
@@ -30,15 +29,6 @@ class Account:
     accepted_tokens: int = 0
 
 
-def merge_steps(steps: Sequence[Step]) -> Step:
-    """Return one step for several; counts and finish reason are the last one's."""
-    return replace(
-        steps[-1],
-        text="".join(step.text for step in steps),
-        tokens=tuple(token for step in steps for token in step.tokens),
-    )
-
-
 def cost_usd(run: LocalModel, prompt_tokens: int, completion_tokens: int) -> float:
     """Price tokens of a local model; free unless the operator set prices."""
     spent = prompt_tokens * run.input_usd_per_million + completion_tokens * run.output_usd_per_million
@@ -47,17 +37,16 @@ def cost_usd(run: LocalModel, prompt_tokens: int, completion_tokens: int) -> flo
 
 async def complete(
     engine: Engine, admission: Admission, request: GenerationRequest, run: LocalModel
-) -> AsyncIterator[Step | Account]:
-    """Yield coalesced steps, then the account. Closing it frees the place and stops the engine."""
+) -> AsyncGenerator[Step | Account, None]:
+    """Yield the engine's steps, then the account. Closing it frees the place and stops the engine."""
     arrived = time.perf_counter()
     with Inference("chat", engine.info, request.sampling) as inference:
-        async with admission.place() as queue_s, aclosing(engine.generate(request)) as steps:  # type: ignore[type-var]
-            last = Step()
-            async with aclosing(coalesce(steps, merge_steps)) as merged:  # type: ignore[type-var]
-                async for step in merged:
-                    inference.tokens(len(step.tokens))
-                    last = step
-                    yield step
+        last = Step()
+        async with admission.place() as queue_s, aclosing(engine.generate(request)) as steps:
+            async for step in steps:
+                inference.tokens(len(step.tokens))
+                last = step
+                yield step
         inference.finish(
             last.prompt_tokens, last.cached_prompt_tokens, last.completion_tokens, last.finish_reason
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -73,7 +73,7 @@ class _Inbox:
 
 async def draft_stream(
     drafter: Drafter, verdicts: AsyncIterator[Verdict], chunk_tokens: int, chunks_ahead: int
-) -> AsyncIterator[Chunk]:
+) -> AsyncGenerator[Chunk, None]:
     """Draft until the verifier has taken the end, or says no more.
 
     At most ``chunks_ahead`` chunks are without a verdict. A rejected chunk ``s`` voids what was drafted after
@@ -104,7 +104,7 @@ async def draft(
     verdicts: AsyncIterator[Verdict],
     chunking: Chunking,
     run: LocalModel,
-) -> AsyncIterator[Chunk | Account]:
+) -> AsyncGenerator[Chunk | Account, None]:
     """Yield chunks, then the account of the whole draft. Closing it frees the session."""
     arrived, info, sampling = time.perf_counter(), engine.info, spec.sampling
     prompt_ids = engine.codec.encode_chat(spec.messages)
@@ -113,7 +113,7 @@ async def draft(
         async with aclosing(await engine.open_session()) as session:
             drafter = Drafter(session, prompt_ids, sampling, engine.codec.stop_ids, limit)
             chunks = draft_stream(drafter, verdicts, chunking.tokens, chunking.ahead)
-            async with aclosing(chunks):  # type: ignore[type-var]
+            async with aclosing(chunks):
                 async for chunk in chunks:
                     inference.tokens(len(chunk.tokens))
                     yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from weir.common import conventions as names
@@ -11,8 +11,10 @@ from weir.common.telemetry import meter
 from weir.engines.base import Engine, Health
 from weir.slm_worker.admission import Admission
 
-# The engine's own numbers (KV use, sessions) change without telling; they are read this often.
+# The engine's own numbers change without telling; they are read this often.
 SAMPLE_PERIOD_S = 0.02
+# Asking a remote engine for its health is a request over the network.
+HEALTH_PERIOD_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class LoadBoard:
         self._engine, self._admission = engine, admission
         self._changed = asyncio.Event()
         self._present = WorkerLoad(0, 0, admission.capacity, 0.0)
-        self._sampler: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         admission.on_change = self._sample
         gauge = meter().create_gauge
         self._gauges = (
@@ -45,16 +47,16 @@ class LoadBoard:
     async def start(self) -> None:
         """Begin sampling; the engine must have started."""
         self.health = await self._engine.health()
-        self._sampler = asyncio.create_task(self._keep_sampling())
+        self._tasks = [asyncio.create_task(self._keep_sampling()), asyncio.create_task(self._keep_asking())]
 
     async def aclose(self) -> None:
         """Stop sampling."""
-        if self._sampler:
-            self._sampler.cancel()
-            await asyncio.wait([self._sampler])
-            self._sampler = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
 
-    async def watch(self) -> AsyncIterator[WorkerLoad]:
+    async def watch(self) -> AsyncGenerator[WorkerLoad, None]:
         """Yield the present load, then each that differs from the one before."""
         told: WorkerLoad | None = None
         while True:
@@ -67,9 +69,13 @@ class LoadBoard:
 
     async def _keep_sampling(self) -> None:
         while True:
-            self.health = await self._engine.health()
             self._sample()
             await asyncio.sleep(SAMPLE_PERIOD_S)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            self.health = await self._engine.health()
+            await asyncio.sleep(HEALTH_PERIOD_S)
 
     def _sample(self) -> None:
         engine, admission = self._engine.load, self._admission

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from weir.common.config.model import SlmTier
@@ -27,12 +27,12 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     async def Complete(
         self, request: slm_worker_pb2.CompleteRequest, context: ServicerContext
-    ) -> AsyncIterator[slm_worker_pb2.CompleteResponse]:
+    ) -> AsyncGenerator[slm_worker_pb2.CompleteResponse, None]:
         """Answer a prompt."""
         spec, info = prompt_from_proto(request.prompt), self._engine.info
         wanted = convert.generation_request(request, spec, current_call().request_id, info)
         run = self._tier.run
-        async with aclosing(complete(self._engine, self._admission, wanted, run)) as answer:  # type: ignore[type-var]
+        async with aclosing(complete(self._engine, self._admission, wanted, run)) as answer:
             async for item in answer:
                 if isinstance(item, Account):
                     yield slm_worker_pb2.CompleteResponse(finished=convert.finished(item, info))
@@ -41,7 +41,7 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     async def Draft(
         self, request_iterator: AsyncIterator[slm_worker_pb2.DraftRequest], context: ServicerContext
-    ) -> AsyncIterator[slm_worker_pb2.DraftResponse]:
+    ) -> AsyncGenerator[slm_worker_pb2.DraftResponse, None]:
         """Draft for a verifier and follow its verdicts."""
         start = await convert.draft_start(request_iterator)
         spec, chunking = prompt_from_proto(start.prompt), convert.chunking(start)
@@ -50,7 +50,7 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
             self._engine.info,
             convert.verdicts(request_iterator),
         )
-        async with aclosing(draft(engine, spec, verdicts, chunking, self._tier.run)) as drafted:  # type: ignore[type-var]
+        async with aclosing(draft(engine, spec, verdicts, chunking, self._tier.run)) as drafted:
             async for item in drafted:
                 if isinstance(item, Account):
                     yield slm_worker_pb2.DraftResponse(finished=convert.finished(item, info))
@@ -65,8 +65,8 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     async def WatchLoad(
         self, request: slm_worker_pb2.WatchLoadRequest, context: ServicerContext
-    ) -> AsyncIterator[slm_worker_pb2.WatchLoadResponse]:
+    ) -> AsyncGenerator[slm_worker_pb2.WatchLoadResponse, None]:
         """Tell the load, then again whenever it changes."""
-        async with aclosing(self._board.watch()) as loads:  # type: ignore[type-var]
+        async with aclosing(self._board.watch()) as loads:
             async for present in loads:
                 yield convert.load(present)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import (
@@ -15,6 +17,7 @@ from weir.engines.base import (
     GenerationRequest,
     Health,
     Load,
+    Pace,
     Step,
     TokenInfo,
 )
@@ -88,7 +91,7 @@ class CoreEngine:
         await self._client.start()
         self._info = self._describe(self._codec, self._client)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Step]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Step, None]:
         """Stream the answer; closing the iterator aborts the request within a decoding step."""
         client = self._running()
         self._check(request)
@@ -96,10 +99,15 @@ class CoreEngine:
             await self._checker.check(request.constraint)
         prompt = await self._encode(request.messages)
         max_tokens = self._max_tokens(len(prompt), request.sampling.max_tokens)
+        answer = _Answer(self._text(request), len(prompt))
         stream = await client.submit(lambda number: _submit(number, prompt, max_tokens, request))
         try:
-            async for step in self._steps(stream, request, len(prompt)):
-                yield step
+            async with aclosing(_paced(stream, request.pace)) as batches:
+                async for outputs in batches:
+                    step = answer.take(outputs)
+                    yield step
+                    if step.finish_reason is not None:
+                        return
         finally:
             stream.close()
 
@@ -186,33 +194,54 @@ class CoreEngine:
         left = self.info.max_context - prompt
         return left if wanted is None else min(wanted, left)
 
-    async def _steps(
-        self, stream: OutputStream, request: GenerationRequest, prompt: int
-    ) -> AsyncIterator[Step]:
+    def _text(self, request: GenerationRequest) -> IncrementalText:
         continued = request.messages[-1].role == "assistant"
-        text = IncrementalText(
+        return IncrementalText(
             self.codec.token_bytes,
             request.sampling.stop,
             strip_leading_space=self.codec.spells_leading_space and not continued,
         )
-        count = 0
-        while True:
-            for output in await stream.read():
-                taken, delta = _take(output, text)
-                count += len(taken)
-                if not text.stopped and not output.finish:
-                    yield Step(delta, taken)
-                    continue
-                length = output.finish == "length" and not text.stopped
-                yield Step(
-                    delta + text.flush(),
-                    taken,
-                    FinishReason.LENGTH if length else FinishReason.STOP,
-                    prompt_tokens=prompt,
-                    cached_prompt_tokens=output.cached_prompt_tokens,
-                    completion_tokens=count,
-                )
-                return
+
+
+async def _paced(stream: OutputStream, pace: Pace) -> AsyncGenerator[list[m.Output], None]:
+    """Yield what has come, the first output at once; ends with the one that finishes."""
+    outputs = await stream.read()
+    while True:
+        yield outputs
+        if outputs[-1].finish:
+            return
+        outputs = await stream.read(pace.max_steps, pace.max_delay_s)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer as it grows."""
+
+    text: IncrementalText
+    prompt_tokens: int
+    count: int = 0
+
+    def take(self, outputs: Sequence[m.Output]) -> Step:
+        """Return what ``outputs`` add; nothing of them follows a stop string."""
+        tokens: list[TokenInfo] = []
+        parts: list[str] = []
+        for output in outputs:
+            taken, delta = _take(output, self.text)
+            tokens += taken
+            parts.append(delta)
+        self.count += len(tokens)
+        last = outputs[-1]
+        if not self.text.stopped and not last.finish:
+            return Step("".join(parts), tuple(tokens))
+        length = last.finish == "length" and not self.text.stopped
+        return Step(
+            "".join(parts) + self.text.flush(),
+            tuple(tokens),
+            FinishReason.LENGTH if length else FinishReason.STOP,
+            prompt_tokens=self.prompt_tokens,
+            cached_prompt_tokens=last.cached_prompt_tokens,
+            completion_tokens=self.count,
+        )
 
 
 def _take(output: m.Output, text: IncrementalText) -> tuple[tuple[TokenInfo, ...], str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 import structlog
 
+from weir.common.coalesce import coalesce
 from weir.common.config.model import LocalModel
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import (
@@ -18,11 +19,12 @@ from weir.engines.base import (
     GenerationRequest,
     Health,
     Load,
+    Pace,
     Sampling,
     Step,
     TokenInfo,
+    merge_steps,
 )
-from weir.engines.openai_compat.admission import Admission
 from weir.engines.openai_compat.connection import Connection
 from weir.engines.openai_compat.dialects import DIALECTS
 from weir.engines.openai_compat.failures import Asked
@@ -90,7 +92,7 @@ class OpenAiEngine:
         self._max_context = max_context
         self._start_timeout_s = start_timeout_s
         self._facts = Facts(DIALECTS["plain" if run.server == "auto" else run.server])
-        self._admission = Admission(run.max_running, run.max_waiting)
+        self._running = 0
         self._ready = False
 
     @property
@@ -111,8 +113,8 @@ class OpenAiEngine:
 
     @property
     def load(self) -> Load:
-        """Requests at the server and waiting here."""
-        return Load(self._admission.running, self._admission.waiting, 0.0)
+        """Requests at the server; what waits is the caller's to know."""
+        return Load(self._running, 0, 0.0)
 
     async def start(self) -> None:
         """Ask the server what it has, waiting for one that is coming up, and generate one token.
@@ -139,13 +141,21 @@ class OpenAiEngine:
         """
         body = chat_body(request, self._served_name(request.adapter), self._facts.dialect)
         asked = Asked(constrained=request.constraint is not None, max_context=self.info.max_context)
-        async with (
-            self._admission.place(),
-            self._connection.post("/chat/completions", body, asked) as response,
-            aclosing(steps(response.content, request, asked)) as answer,
-        ):
-            async for step in answer:
-                yield step
+        with self._counted():
+            async with (
+                self._connection.post("/chat/completions", body, asked) as response,
+                aclosing(_paced(steps(response.content, request, asked), request.pace)) as answer,
+            ):
+                async for step in answer:
+                    yield step
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
 
     async def score(
         self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], *, top: int = 0
@@ -161,7 +171,7 @@ class OpenAiEngine:
             return []
         body = score_body(prompt_ids, continuation_ids, self._model, top)
         asked = Asked(max_context=self.info.max_context)
-        async with self._admission.place(), self._connection.post("/completions", body, asked) as response:
+        async with self._connection.post("/completions", body, asked) as response:
             content = await response.read()
         return read_scores(content, len(prompt_ids), continuation_ids, top)
 
@@ -208,3 +218,9 @@ def _no_server(base_url: str, error: WeirError) -> WeirError:
         "No server answers at run.base_url; start it, or correct the address.",
         internal=f"{base_url}: {error.internal}",
     )
+
+
+def _paced(answer: AsyncGenerator[Step, None], pace: Pace) -> AsyncGenerator[Step, None]:
+    if pace.max_steps == 1:
+        return answer
+    return coalesce(answer, merge_steps, max_items=pace.max_steps, max_delay_s=pace.max_delay_s)

@@ -34,8 +34,8 @@ from weir.engines.registry import create_engine
 from weir.models.store import ModelStore
 from weir.v1 import slm_worker_pb2, slm_worker_pb2_grpc, types_pb2
 
-ROUNDS = 5
-STREAMS, TOKENS = 8, 96
+ROUNDS = 6
+STREAMS, TOKENS = 8, 256
 SLM = Policy(allowed_tiers=[Tier.SLM])
 SHORT = [
     "What is the capital of France?",
@@ -213,8 +213,6 @@ async def _figures() -> AsyncIterator[Figure]:
         yield Figure(
             "`weir up` to its first answer", f"{stack.start_s:.1f} s", "<= 20 s", stack.start_s <= 20
         )
-        yield await route_latency(client, 30, "<= 64 tokens", 6)
-        yield await route_latency(client, 500, "512 tokens", 40)
         engine = create_engine(EMBEDDED_MODEL, LocalModel(), ModelStore(Models()), max_context=8192)
         await engine.start()
         try:
@@ -222,6 +220,8 @@ async def _figures() -> AsyncIterator[Figure]:
             yield await throughput(engine, client)
         finally:
             await engine.aclose()
+        yield await route_latency(client, 30, "<= 64 tokens", 6)
+        yield await route_latency(client, 500, "512 tokens", 40)
         yield await cancel(stack, client)
         yield await surge(stack)
 

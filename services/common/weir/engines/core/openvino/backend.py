@@ -151,7 +151,10 @@ class OpenVinoBackend:
             raise RequestFailed("UNSUPPORTED", "Sessions need a folder for the converted model.")
         if not ir_cache.is_complete(folder):
             ir_cache.convert(self._source, folder, self._convert_alone)
-        return RawParts(RawModel(folder), load_codec(self._source).llguidance_tokenizer())
+        return RawParts(
+            RawModel(folder, exact=self._options.sessions_only),
+            load_codec(self._source).llguidance_tokenizer(),
+        )
 
     def _convert_alone(self, link: Path) -> Batch:
         return Batch(link, self._options.stop_ids, max_running=1, cache_gb=1, save=True)

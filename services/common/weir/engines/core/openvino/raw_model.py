@@ -12,16 +12,18 @@ from openvino import opset13 as ops
 
 Logits = npt.NDArray[np.float32]
 
-# What a token's logits are must not depend on the chunk that it is fed in, else verification is not lossless.
-# Measured over chunks of 1 to 32: bf16 with a KV cache of f32 gives bit-identical logits; the default (bf16,
-# 8-bit cache) moves log-probabilities by up to 0.4 nats between chunk sizes 1 and 2; f32 by 0.6 and changes
-# the arg-max, unless dynamic quantization is off (then 1e-4, at a third of the speed).
-_EXACT_BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "f32"}
-_EXACT_F32 = {
+# What a token's logits are must not depend on the chunk that it is fed in, nor on what was rewound before
+# it, else verification is not lossless. Measured on 8 real prompts, chunks of 1 to 4 after rewinds of 4,
+# against one by one: f32 without dynamic quantization moves logits by 1e-4 at most and no arg-max of 256;
+# bf16, a third faster, by 1.5 and 2 of 256. The 8-bit KV cache moves log-probabilities by up to 0.4 nats.
+_EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
 }
+_FAST = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "f32"}
+# Dead cache slots past which they are taken out: a copy of the cache, against attention over them.
+_MAX_DEAD = 256
 
 
 def _with_logit_index(model: ov.Model) -> None:
@@ -41,14 +43,18 @@ def _with_logit_index(model: ov.Model) -> None:
 
 
 class RawModel:
-    """A compiled stateful model; one ``RawSequence`` per token sequence."""
+    """A compiled stateful model; one ``RawSequence`` per token sequence.
 
-    def __init__(self, folder: Path) -> None:
+    ``exact`` models verify: their logits do not depend on chunking. The others draft and decode, and may use
+    a faster precision where the processor has one.
+    """
+
+    def __init__(self, folder: Path, *, exact: bool) -> None:
         core = ov.Core()
         model = core.read_model(folder / "openvino_model.xml")
         _with_logit_index(model)
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._compiled = core.compile_model(model, "CPU", _EXACT_BF16 if native else _EXACT_F32)
+        self._compiled = core.compile_model(model, "CPU", _FAST if native and not exact else _EXACT)
         self.inputs = frozenset(name for port in self._compiled.inputs for name in port.names)
         self._free: list[ov.InferRequest] = []
 
@@ -71,10 +77,7 @@ class RawModel:
 class RawSequence:
     """A token sequence and its KV cache.
 
-    Rewinding marks cache slots as dead, for free; the next forward pass takes them out by copying the cache
-    (half the time of a pass of 5 tokens at a length of 50, twice that of one at 250). Leaving them masked
-    would be cheaper, but shifts what follows in the sums over the cache: measured, logits move by up to 1.0
-    and the arg-max changes, so that verification would not be lossless.
+    Rewinding masks cache slots as dead, for free; past ``_MAX_DEAD`` of them the cache is copied without.
     """
 
     def __init__(self, model: RawModel) -> None:
@@ -87,7 +90,7 @@ class RawSequence:
     def forward(self, ids: Sequence[int], positions: Sequence[int]) -> Logits:
         """Feed ``ids`` and return the logits after the given ones of them, shape [len(positions), vocab]."""
         request = self._open()
-        if self._slots > self.length:
+        if self._slots - self.length > _MAX_DEAD:
             self._compact(np.flatnonzero(self._mask[: self._slots]))
         count = len(ids)
         self._grow(count)

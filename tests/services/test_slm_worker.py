@@ -247,12 +247,11 @@ async def _draft(stub: Stub, prompt: types_pb2.Prompt, accept: int | None) -> tu
     raise AssertionError("the draft ended without Finished")
 
 
-async def test_draft_goes_on_from_what_was_taken(stub: Stub, worker: App) -> None:
+async def test_drafts_are_the_same_however_they_are_taken(stub: Stub) -> None:
     whole, finished = await _draft(stub, _prompt(max_tokens=10), None)
     piecemeal, _ = await _draft(stub, _prompt(max_tokens=10), 3)
     assert finished.usage.accepted_tokens == len(whole)
-    # Rewinding costs a little precision: the ends may differ where two tokens are nearly as likely.
-    assert whole[:4] == piecemeal[:4]
+    assert whole == piecemeal
 
 
 @pytest.mark.parametrize(

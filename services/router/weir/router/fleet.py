@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from weir.common.config import Settings
 from weir.common.config import model as config
+from weir.common.config.model import EMBEDDED_MODEL
+from weir.models.configured import has_stand_in
+from weir.models.manifest import load_manifest
 from weir.router.domain import Tier, TierState
 from weir.router.statistics import Statistics
 from weir.router.upstreams.kinds import FRONTIER_PROXY, SLM_WORKER, VERIFIER
@@ -47,7 +50,10 @@ class Fleet:
         }
         self._settings = settings.tiers
         self._statistics = statistics
-        self._seen: dict[Tier, tuple[str, bool]] = {}
+        hybrid, manifest = settings.tiers.hybrid, load_manifest(settings.models.manifest)
+        # Until a verifier's first answer tells, the configuration does.
+        stand_in = has_stand_in(hybrid.verifier_model, hybrid.run, manifest)
+        self._seen = {Tier.HYBRID: (EMBEDDED_MODEL if stand_in else hybrid.verifier_model, stand_in)}
         self._listing: frontier_proxy_pb2.ListModelsResponse | None = None
         self._frontier_model: _Listed | None = None
 
@@ -83,7 +89,7 @@ class Fleet:
 
     def _hybrid(self) -> TierState:
         settings, drafts = self._settings.hybrid, self._settings.slm.run
-        model, stand_in = self._seen.get(Tier.HYBRID, (settings.verifier_model, False))
+        model, stand_in = self._seen[Tier.HYBRID]
         return self._state(
             Tier.HYBRID,
             model,

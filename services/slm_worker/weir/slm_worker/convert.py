@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
-from weir.engines.base import Capability, EngineInfo, FinishReason, GenerationRequest, Pace, Step, TokenInfo
+from weir.engines.base import Capability, EngineInfo, FinishReason, GenerationRequest, Step, TokenInfo
 from weir.slm_worker.completion import Account
 from weir.slm_worker.draft_stream import Chunk, Chunking, Verdict
 from weir.slm_worker.load import WorkerLoad
@@ -16,8 +16,6 @@ from weir.v1 import slm_worker_pb2, types_pb2
 
 MAX_TOP_LOGPROBS = 20
 MAX_CHUNKING = 64
-# A message costs about the same with one token as with eight.
-PACE = Pace(max_steps=8, max_delay_s=0.05)
 DEFAULT_CHUNK_TOKENS = 4
 _FINISH = {
     FinishReason.STOP: types_pb2.FINISH_REASON_STOP,
@@ -79,7 +77,6 @@ def generation_request(
         logprobs=Capability.LOGPROBS in info.capabilities,
         top_logprobs=wanted,
         adapter=request.adapter,
-        pace=PACE,
     )
 
 

@@ -152,7 +152,7 @@ class OpenVinoBackend:
         if not ir_cache.is_complete(folder):
             ir_cache.convert(self._source, folder, self._convert_alone)
         return RawParts(
-            RawModel(folder, exact=self._options.sessions_only),
+            RawModel(folder),
             load_codec(self._source).llguidance_tokenizer(),
         )
 

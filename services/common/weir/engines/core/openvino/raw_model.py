@@ -21,7 +21,6 @@ _EXACT = {
     "KV_CACHE_PRECISION": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
 }
-_FAST = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "f32"}
 # Dead cache slots past which they are taken out: a copy of the cache, against attention over them.
 _MAX_DEAD = 256
 
@@ -43,18 +42,13 @@ def _with_logit_index(model: ov.Model) -> None:
 
 
 class RawModel:
-    """A compiled stateful model; one ``RawSequence`` per token sequence.
+    """A compiled stateful model; one ``RawSequence`` per token sequence."""
 
-    ``exact`` models verify: their logits do not depend on chunking. The others draft and decode, and may use
-    a faster precision where the processor has one.
-    """
-
-    def __init__(self, folder: Path, *, exact: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         core = ov.Core()
         model = core.read_model(folder / "openvino_model.xml")
         _with_logit_index(model)
-        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._compiled = core.compile_model(model, "CPU", _FAST if native and not exact else _EXACT)
+        self._compiled = core.compile_model(model, "CPU", _EXACT)
         self.inputs = frozenset(name for port in self._compiled.inputs for name in port.names)
         self._free: list[ov.InferRequest] = []
 

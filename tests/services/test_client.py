@@ -45,10 +45,12 @@ class Router(router_pb2_grpc.RouterServiceServicer):
     async def Generate(self, request: router_pb2.GenerateRequest, context: Any) -> Any:
         self.seen.append(request)
         self.deadline = current_call().remaining()
-        yield router_pb2.GenerateResponse(decision=router_pb2.Decision(tier=types_pb2.TIER_SLM, model="m"))
-        delta = types_pb2.TokenDelta(text="Hi", source=types_pb2.SOURCE_SLM)
-        yield router_pb2.GenerateResponse(delta=delta)
         try:
+            yield router_pb2.GenerateResponse(
+                decision=router_pb2.Decision(tier=types_pb2.TIER_SLM, model="m")
+            )
+            delta = types_pb2.TokenDelta(text="Hi", source=types_pb2.SOURCE_SLM)
+            yield router_pb2.GenerateResponse(delta=delta)
             if self.endless:
                 await asyncio.Event().wait()
         finally:

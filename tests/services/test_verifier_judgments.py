@@ -148,10 +148,11 @@ async def verdicts(bench: Bench, *requests: verifier_pb2.VerifyRequest) -> list[
 
 
 async def test_verify_judges_chunk_by_chunk(bench: Bench, codec: Codec) -> None:
-    alone = (await bench.alone(prompt())).ids
+    asked = prompt("Name three uses of salt.")
+    alone = (await bench.alone(asked)).ids
     wrong = [*alone[4:6], alone[6] + 1, alone[7]]
     whole, partly, after = await verdicts(
-        bench, start(codec), chunk(0, alone[:4]), chunk(1, wrong), chunk(2, alone[7:9])
+        bench, start(codec, prompt=asked), chunk(0, alone[:4]), chunk(1, wrong), chunk(2, alone[7:9])
     )
     assert (whole.sequence, whole.accepted, whole.HasField("correction")) == (0, 4, False)
     assert (partly.sequence, partly.accepted, partly.correction.id) == (1, 2, alone[6])

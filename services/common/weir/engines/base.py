@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -263,6 +263,10 @@ class Engine(Protocol):
     @property
     def load(self) -> Load:
         """Present load."""
+        ...
+
+    def on_load_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever ``load`` is another than before."""
         ...
 
     async def start(self) -> None:

@@ -11,8 +11,6 @@ from weir.common.telemetry import meter
 from weir.engines.base import Engine, Health
 from weir.slm_worker.admission import Admission
 
-# The engine's own numbers change without telling; they are read this often.
-SAMPLE_PERIOD_S = 0.02
 # Asking a remote engine for its health is a request over the network.
 HEALTH_PERIOD_S = 0.25
 
@@ -28,15 +26,16 @@ class WorkerLoad:
 
 
 class LoadBoard:
-    """Samples the load and wakes its watchers when it changed."""
+    """Puts admission and engine together, and wakes its watchers when either changed."""
 
     def __init__(self, engine: Engine, admission: Admission) -> None:
         self.health = Health.STARTING
         self._engine, self._admission = engine, admission
         self._changed = asyncio.Event()
         self._present = WorkerLoad(0, 0, admission.capacity, 0.0)
-        self._tasks: list[asyncio.Task[None]] = []
-        admission.on_change = self._sample
+        self._asking: asyncio.Task[None] | None = None
+        admission.on_change = self._update
+        engine.on_load_change(self._update)
         gauge = meter().create_gauge
         self._gauges = (
             gauge(names.ENGINE_RUNNING, "{request}", "Requests being decoded"),
@@ -45,16 +44,16 @@ class LoadBoard:
         )
 
     async def start(self) -> None:
-        """Begin sampling; the engine must have started."""
+        """Begin asking for the engine's health; the engine must have started."""
         self.health = await self._engine.health()
-        self._tasks = [asyncio.create_task(self._keep_sampling()), asyncio.create_task(self._keep_asking())]
+        self._asking = asyncio.create_task(self._keep_asking())
 
     async def aclose(self) -> None:
-        """Stop sampling."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-            await asyncio.wait([task])
+        """Stop asking; idempotent."""
+        asking, self._asking = self._asking, None
+        if asking:
+            asking.cancel()
+            await asyncio.wait([asking])
 
     async def watch(self) -> AsyncGenerator[WorkerLoad, None]:
         """Yield the present load, then each that differs from the one before."""
@@ -67,17 +66,12 @@ class LoadBoard:
             else:
                 await changed.wait()
 
-    async def _keep_sampling(self) -> None:
-        while True:
-            self._sample()
-            await asyncio.sleep(SAMPLE_PERIOD_S)
-
     async def _keep_asking(self) -> None:
         while True:
             self.health = await self._engine.health()
             await asyncio.sleep(HEALTH_PERIOD_S)
 
-    def _sample(self) -> None:
+    def _update(self) -> None:
         engine, admission = self._engine.load, self._admission
         now = WorkerLoad(
             # A request counts until the engine itself has let go of it.

@@ -34,9 +34,9 @@ class Channel:
         except OSError:
             self.closed = True
 
-    def receive(self, *, block: bool) -> list[bytes]:
-        """Return the frames that have come; with ``block`` wait for news, a wake-up or the end."""
-        ready, _, _ = select.select([self._socket, self._wake_read], [], [], None if block else 0)
+    def receive(self, timeout_s: float | None) -> list[bytes]:
+        """Return the frames that have come; where there are none, wait for news, a wake-up or the end."""
+        ready, _, _ = select.select([self._socket, self._wake_read], [], [], timeout_s)
         if self._wake_read in ready:
             self._wake_read.recv(4096)
         if self._socket in ready:

@@ -60,6 +60,7 @@ class CoreClient:
         self._numbers = itertools.count(1)
         self._load = Load(0, 0, 0.0)
         self._load_changed = asyncio.Event()
+        self.on_load_change: Callable[[], None] = lambda: None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready: m.Ready | None = None
         self.health = Health.STARTING
@@ -271,6 +272,7 @@ class CoreClient:
             self._load = load
             self._load_changed.set()
             self._load_changed = asyncio.Event()
+            self.on_load_change()
 
 
 def options_dict(options: msgspec.Struct) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from weir.common.errors import ErrorCode, WeirError
@@ -17,14 +16,12 @@ from weir.engines.base import (
     GenerationRequest,
     Health,
     Load,
-    Pace,
     Step,
     TokenInfo,
 )
 from weir.engines.core import messages as m
 from weir.engines.core.client import CoreClient
 from weir.engines.core.session import CoreSession
-from weir.engines.core.streams import OutputStream
 from weir.engines.text.codec import Codec
 from weir.engines.text.constraints import ConstraintChecker
 from weir.engines.text.incremental import IncrementalText
@@ -53,6 +50,7 @@ class CoreEngine:
         self._info: EngineInfo | None = None
         self._checker: ConstraintChecker | None = None
         self._sessions: set[CoreSession] = set()
+        self._load_changed: Callable[[], None] = lambda: None
         self._closed = False
 
     @property
@@ -79,6 +77,10 @@ class CoreEngine:
         """Process id of the core while it lives."""
         return self._client.pid if self._client else None
 
+    def on_load_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever the load is another than before."""
+        self._load_changed = changed
+
     async def wait_load_change(self) -> Load:
         """Wait until the load is another than now, and return it."""
         return await self._running().wait_load_change()
@@ -88,6 +90,7 @@ class CoreEngine:
         self._codec = await self._read_codec()
         self._client = self._launch(self._codec)
         self._checker = ConstraintChecker(self._codec)
+        self._client.on_load_change = lambda: self._load_changed()
         await self._client.start()
         self._info = self._describe(self._codec, self._client)
 
@@ -102,12 +105,11 @@ class CoreEngine:
         answer = _Answer(self._text(request), len(prompt))
         stream = await client.submit(lambda number: _submit(number, prompt, max_tokens, request))
         try:
-            async with aclosing(_paced(stream, request.pace)) as batches:
-                async for outputs in batches:
-                    step = answer.take(outputs)
-                    yield step
-                    if step.finish_reason is not None:
-                        return
+            finished = False
+            while not finished:
+                step = answer.take(await stream.read())
+                finished = step.finish_reason is not None
+                yield step
         finally:
             stream.close()
 
@@ -203,16 +205,6 @@ class CoreEngine:
         )
 
 
-async def _paced(stream: OutputStream, pace: Pace) -> AsyncGenerator[list[m.Output], None]:
-    """Yield what has come, the first output at once; ends with the one that finishes."""
-    outputs = await stream.read()
-    while True:
-        yield outputs
-        if outputs[-1].finish:
-            return
-        outputs = await stream.read(pace.max_steps, pace.max_delay_s)
-
-
 @dataclass(slots=True)
 class _Answer:
     """An answer as it grows."""
@@ -276,4 +268,6 @@ def _submit(number: int, prompt: list[int], max_tokens: int, request: Generation
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs,
         adapter=request.adapter,
+        pace_steps=request.pace.max_steps,
+        pace_delay_s=request.pace.max_delay_s,
     )

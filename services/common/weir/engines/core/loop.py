@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from weir.engines.core import messages as m
 from weir.engines.core.backend import CoreBackend, RequestFailed
 from weir.engines.core.channel import Channel
+from weir.engines.core.pacing import Pacer
 
 
 class CoreLoop:
@@ -15,13 +16,15 @@ class CoreLoop:
     def __init__(self, backend: CoreBackend, channel: Channel) -> None:
         self._backend = backend
         self._channel = channel
+        self._pacer = Pacer()
         self._events: list[m.Event] = []
         self._sent = m.Stats()
 
     def run(self) -> None:
         """Serve until the other end is gone."""
         while not self._channel.closed:
-            for payload in self._channel.receive(block=not self._backend.has_work()):
+            timeout_s = 0.0 if self._backend.has_work() else self._pacer.wait_s
+            for payload in self._channel.receive(timeout_s):
                 self._handle(m.decode_to_core(payload))
             if self._channel.closed:
                 return
@@ -34,15 +37,19 @@ class CoreLoop:
     def _flush(self) -> None:
         stats = self._backend.stats()
         changed = stats != self._sent
-        if self._events or changed:
-            self._channel.send(m.encode(m.Frame(self._events, stats if changed else None)))
-            self._events, self._sent = [], stats
+        due = self._pacer.take(self._events)
+        self._events = []
+        if due or changed:
+            due += self._pacer.release()
+            self._channel.send(m.encode(m.Frame(due, stats if changed else None)))
+            self._sent = stats
 
     def _handle(self, message: m.ToCore) -> None:
         match message:
             case m.Submit():
                 self._submit(message)
             case m.Abort():
+                self._pacer.end(message.id)
                 self._backend.abort(message.id)
             case m.OpenSession():
                 self._backend.open_session(message.session)
@@ -54,9 +61,11 @@ class CoreLoop:
                 raise RuntimeError("the core has started already")
 
     def _submit(self, request: m.Submit) -> None:
+        self._pacer.begin(request)
         try:
             self._backend.submit(request)
         except RequestFailed as error:
+            self._pacer.end(request.id)
             self._events.append(error.for_request(request.id))
 
     def _call(self, call: m.Call) -> None:

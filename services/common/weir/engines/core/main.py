@@ -44,7 +44,7 @@ def run(sock: socket.socket) -> None:
     channel = Channel(sock)
     frames: list[bytes] = []
     while not frames and not channel.closed:
-        frames = channel.receive(block=True)
+        frames = channel.receive(None)
     if not frames:
         return
     start = m.decode_to_core(frames[0])

@@ -23,7 +23,8 @@ class Submit(Message, tag="submit", frozen=True):
     """A generation. ``max_tokens`` is resolved, sampling ``None`` is the model's default.
 
     ``top_logprobs`` alternatives per token; ``logprobs`` alone asks for the chosen token's.
-    ``constraint_kind`` is "" or one of json_schema, regex, choices, grammar.
+    ``constraint_kind`` is "" or one of json_schema, regex, choices, grammar. Up to ``pace_steps`` outputs may
+    be sent together, each at most ``pace_delay_s`` late.
     """
 
     id: int
@@ -38,6 +39,8 @@ class Submit(Message, tag="submit", frozen=True):
     logprobs: bool = False
     top_logprobs: int = 0
     adapter: str = ""
+    pace_steps: int = 1
+    pace_delay_s: float = 0.0
 
 
 class Abort(Message, tag="abort", frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 import structlog
@@ -93,6 +93,7 @@ class OpenAiEngine:
         self._start_timeout_s = start_timeout_s
         self._facts = Facts(DIALECTS["plain" if run.server == "auto" else run.server])
         self._running = 0
+        self._load_changed: Callable[[], None] = lambda: None
         self._ready = False
 
     @property
@@ -115,6 +116,10 @@ class OpenAiEngine:
     def load(self) -> Load:
         """Requests at the server; what waits is the caller's to know."""
         return Load(self._running, 0, 0.0)
+
+    def on_load_change(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called whenever ``load`` is another than before."""
+        self._load_changed = changed
 
     async def start(self) -> None:
         """Ask the server what it has, waiting for one that is coming up, and generate one token.
@@ -152,10 +157,12 @@ class OpenAiEngine:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         self._running += 1
+        self._load_changed()
         try:
             yield
         finally:
             self._running -= 1
+            self._load_changed()
 
     async def score(
         self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], *, top: int = 0

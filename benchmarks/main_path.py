@@ -34,7 +34,7 @@ from weir.engines.registry import create_engine
 from weir.models.store import ModelStore
 from weir.v1 import slm_worker_pb2, slm_worker_pb2_grpc, types_pb2
 
-ROUNDS = 6
+ROUNDS = 12
 STREAMS, TOKENS = 8, 256
 SURGES = 32
 SLM = Policy(allowed_tiers=[Tier.SLM])
@@ -113,7 +113,7 @@ async def throughput(engine: Engine, client: WeirClient) -> Figure:
 async def first_token(engine: Engine, client: WeirClient) -> Figure:
     """One stream, prompts of at most 64 tokens, each new to both prefix caches."""
     added, direct_ms = [], []
-    for turn in range(24):
+    for turn in range(64):
         prompt = f"{SHORT[turn % len(SHORT)]} ({turn})"
         _, direct = await _engine_stream(engine, prompt, 2, f"t{turn}")
         _, chain = await _chain_stream(client, prompt, 2)

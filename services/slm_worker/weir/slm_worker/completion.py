@@ -30,12 +30,12 @@ class Account:
 
 
 def pace(streams: int) -> Pace:
-    """Return how far steps are merged when ``streams`` run: 30 ms for one, up to 100 ms for many.
+    """Return how far steps are merged when ``streams`` run: 35 ms for one, up to 150 ms for many.
 
     A message costs about the same with one token as with eight. What the servers spend on messages the
     engine lacks on the same cores, and the more streams, the longer each token takes anyway.
     """
-    return Pace(max_steps=8, max_delay_s=min(0.1, 0.02 + 0.01 * streams))
+    return Pace(max_steps=8, max_delay_s=min(0.15, 0.02 + 0.015 * streams))
 
 
 def cost_usd(run: LocalModel, prompt_tokens: int, completion_tokens: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -45,26 +46,16 @@ TierEvent = types_pb2.TokenDelta | Handover | TierFinished
 Stream = Callable[[grpc.aio.Channel, Job], AsyncGenerator[TierEvent]]
 
 
-async def complete(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
+def complete(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
     """Stream the small model's answer. Raises WeirError."""
     stub = slm_worker_pb2_grpc.SlmWorkerServiceStub(channel)
     request = slm_worker_pb2.CompleteRequest(
         request_id=job.request_id, prompt=prompt_to_proto(job.prompt), adapter=job.adapter
     )
-    ended = False
-    async with stream_from(stub.Complete, request) as responses:
-        async for response in responses:
-            if response.WhichOneof("event") == "delta":
-                yield response.delta
-            else:
-                end = response.finished
-                yield tier_finished(end.finish_reason, [end.usage], end.timing, Tier.SLM)
-                ended = True
-    if not ended:
-        raise _cut_short("slm_worker")
+    return _events(stub.Complete, request, Tier.SLM)
 
 
-async def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
+def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
     """Stream drafts of the small model verified by the larger one. Raises WeirError."""
     stub = verifier_pb2_grpc.VerifierServiceStub(channel)
     request = verifier_pb2.GenerateVerifiedRequest(
@@ -78,23 +69,10 @@ async def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEv
         request.acceptance.lossless.SetInParent()
     else:
         request.acceptance.threshold.min_probability = job.acceptance_threshold
-    ended = False
-    async with stream_from(stub.GenerateVerified, request) as responses:
-        async for response in responses:
-            kind = response.WhichOneof("event")
-            if kind == "delta":
-                yield response.delta
-            elif kind == "handoff":
-                yield handover_from_proto(response.handoff)
-            else:
-                end = response.finished
-                yield tier_finished(end.finish_reason, list(end.usage), end.timing, Tier.HYBRID)
-                ended = True
-    if not ended:
-        raise _cut_short("verifier")
+    return _events(stub.GenerateVerified, request, Tier.HYBRID)
 
 
-async def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
+def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
     """Stream a provider's answer. Raises WeirError."""
     stub = frontier_proxy_pb2_grpc.FrontierProxyServiceStub(channel)
     request = frontier_proxy_pb2.ForwardRequest(
@@ -103,21 +81,26 @@ async def forward(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEve
         residency=RESIDENCY_VALUES[job.residency],
         max_cost_usd=job.max_cost_usd,
     )
+    return _events(stub.Forward, request, Tier.FRONTIER)
+
+
+async def _events(method: Any, request: object, tier: Tier) -> AsyncGenerator[TierEvent]:
+    """Read a tier's stream to its end: left at ``finished``, the call would count as cancelled."""
     ended = False
-    async with stream_from(stub.Forward, request) as responses:
+    async with stream_from(method, request) as responses:
         async for response in responses:
-            if response.WhichOneof("event") == "delta":
-                yield response.delta
-            else:
-                end = response.finished
-                yield tier_finished(end.finish_reason, list(end.usage), end.timing, Tier.FRONTIER)
-                ended = True
+            match response.WhichOneof("event"):
+                case "delta":
+                    yield response.delta
+                case "handoff":
+                    yield handover_from_proto(response.handoff)
+                case "finished":
+                    end = response.finished
+                    usage = [end.usage] if tier is Tier.SLM else list(end.usage)
+                    yield tier_finished(end.finish_reason, usage, end.timing, tier)
+                    ended = True
     if not ended:
-        raise _cut_short("frontier_proxy")
+        raise WeirError(ErrorCode.STREAM_BROKEN, internal=f"the {tier} stream ended without a finish")
 
 
 STREAMS: dict[Tier, Stream] = {Tier.SLM: complete, Tier.HYBRID: verified, Tier.FRONTIER: forward}
-
-
-def _cut_short(service: str) -> WeirError:
-    return WeirError(ErrorCode.STREAM_BROKEN, internal=f"{service} ended its stream without a finish")

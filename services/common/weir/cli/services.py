@@ -83,6 +83,6 @@ def _telemetry(otlp_endpoint: str) -> dict[str, str]:
 
 
 def _metrics(settings: Settings, index: int) -> dict[str, str]:
-    """Four processes on one machine cannot share a port: count up from the one configured."""
+    """Four processes on one machine cannot share a port: free ones, or count up from the one configured."""
     port = settings.observability.metrics_port
-    return {"WEIR_OBSERVABILITY__METRICS_PORT": str(port + index)} if port else {}
+    return {"WEIR_OBSERVABILITY__METRICS_PORT": str(port + index if port else 0)}

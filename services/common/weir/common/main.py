@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from weir.common.app import App
 from weir.common.config import ConfigError, Settings, load_settings
 from weir.common.errors import WeirError
 from weir.common.errors.catalog import CATALOG
 from weir.common.logs import configure_logs
 from weir.common.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
 
 
 def main(build: Callable[[Settings], App]) -> None:
@@ -30,6 +34,8 @@ def _run(build: Callable[[Settings], App], settings: Settings) -> None:
     configure_logs(name, settings.observability)
     service = getattr(settings.services, name)
     telemetry = Telemetry(name, metrics_host=service.host, metrics_port=settings.observability.metrics_port)
+    if telemetry.metrics_port is not None:
+        log.info("metrics_served", address=f"http://{service.host}:{telemetry.metrics_port}/metrics")
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(build(settings).serve())

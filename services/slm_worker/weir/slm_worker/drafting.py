@@ -78,7 +78,8 @@ class Drafter:
         wanted = 1 if not self._sampling.temperature else SUPPORT
         while len(drafted) < count and not self.ended:
             fed = self._ids[self._session.length :]
-            token = choose((await self._session.extend(fed, top=wanted))[-1], self._sampling, self._rng)
+            [prediction] = await self._session.extend(fed, top=wanted, last_only=True)
+            token = choose(prediction, self._sampling, self._rng)
             drafted.append(token)
             self._ids.append(token.id)
         self.drafted += len(drafted)

@@ -111,11 +111,12 @@ async def test_session_work_and_generation_take_turns(engine: CoreEngine) -> Non
 
 async def test_the_load_tells_of_changes(engine: CoreEngine) -> None:
     await until(lambda: engine.load.running == 0, 2)
-    changed = asyncio.create_task(engine.wait_load_change())
-    await asyncio.sleep(0)
-    answer = asyncio.create_task(run(engine, ask(STORY, max_tokens=8)))
-    assert (await asyncio.wait_for(changed, 5)).running == 1
-    await answer
+    seen: list[int] = []
+    engine.on_load_change(lambda: seen.append(engine.load.running))
+    await run(engine, ask(STORY, max_tokens=8))
+    await until(lambda: engine.load.running == 0, 2)
+    assert seen[0] == 1
+    assert seen[-1] == 0
 
 
 async def test_a_prompt_of_the_whole_context_leaves_one_token(engine: CoreEngine) -> None:

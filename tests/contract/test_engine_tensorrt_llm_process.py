@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -98,12 +99,15 @@ async def test_the_engine_serves_through_its_process(engine: CoreEngine) -> None
 
 
 async def test_a_cancelled_request_leaves_no_load(engine: CoreEngine) -> None:
+    changed = asyncio.Event()
+    engine.on_load_change(changed.set)
     await engine.start()
     request = GenerationRequest("r", (ChatMessage("user", "55555"),), Sampling(temperature=0.0))
     async with aclosing(engine.generate(request)) as stream:
         await anext(stream)
     while engine.load.running:
-        await engine.wait_load_change()
+        await changed.wait()
+        changed.clear()
 
 
 async def test_a_gguf_file_is_refused_with_what_to_give(

@@ -59,7 +59,6 @@ class CoreClient:
         self._calls: dict[int, asyncio.Future[m.Extended | m.Done]] = {}
         self._numbers = itertools.count(1)
         self._load = Load(0, 0, 0.0)
-        self._load_changed = asyncio.Event()
         self.on_load_change: Callable[[], None] = lambda: None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready: m.Ready | None = None
@@ -83,13 +82,6 @@ class CoreClient:
     def pid(self) -> int | None:
         """Process id of the core while it lives."""
         return self._process.pid if self._process else None
-
-    async def wait_load_change(self) -> Load:
-        """Wait until the load is another than now, and return it."""
-        before = self._load
-        while self._load == before:
-            await self._load_changed.wait()
-        return self._load
 
     async def start(self) -> None:
         """Start the core and wait until its model has answered a warm-up inference.
@@ -270,8 +262,6 @@ class CoreClient:
         load = Load(stats.running, stats.waiting, stats.kv_cache_used)
         if load != self._load:
             self._load = load
-            self._load_changed.set()
-            self._load_changed = asyncio.Event()
             self.on_load_change()
 
 

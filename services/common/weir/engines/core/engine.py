@@ -81,10 +81,6 @@ class CoreEngine:
         """Have ``changed`` called whenever the load is another than before."""
         self._load_changed = changed
 
-    async def wait_load_change(self) -> Load:
-        """Wait until the load is another than now, and return it."""
-        return await self._running().wait_load_change()
-
     async def start(self) -> None:
         """Read the tokenizer, start the core and wait for its warm-up inference. Raises MODEL_UNAVAILABLE."""
         self._codec = await self._read_codec()

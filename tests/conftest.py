@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,11 +13,23 @@ from weir.common.config import Settings
 from weir.common.config.model import EMBEDDED_MODEL, Models
 from weir.models.store import ModelStore
 
+if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
+
 
 @pytest.fixture(scope="session")
 def embedded_model() -> Path:
     """The embedded model's file, pulled once per machine into the user's cache."""
     return asyncio.run(ModelStore(Models()).pull(EMBEDDED_MODEL)).path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the tests' own."""
+    from tests.postgres_server import postgres_server
+
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from weir.common.config.model import Service
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.app import build
-from weir.router.classifier import Assessment
+from weir.router.classifier.base import Assessment, DomainShare
 from weir.v1 import (
     frontier_proxy_pb2,
     frontier_proxy_pb2_grpc,
@@ -235,21 +236,29 @@ async def serve(servicer: Any) -> AsyncIterator[int]:
 
 
 class FixedClassifier:
-    """Gives every prompt the complexity that the test sets."""
+    """Gives every prompt the complexity and domain that the test sets; waits while ``held`` is not set."""
 
     revision = "test"
 
     def __init__(self, complexity: float) -> None:
         self.complexity = complexity
+        self.domain = "general"
+        self.seen: list[str] = []
+        self.held = threading.Event()
+        self.held.set()
 
-    def classify(self, text: str) -> Assessment:
-        return Assessment(
-            complexity=self.complexity,
-            benefit=self.complexity / 2,
-            tokens=len(text.split()),
-            domain="general",
-            domain_probability=0.9,
-        )
+    @property
+    def prior(self) -> Assessment:
+        return Assessment(0.4, 0.2, 0, ())
+
+    def assess(self, texts: Sequence[str]) -> list[Assessment]:
+        self.held.wait(20)
+        self.seen.extend(texts)
+        return [self._assess(text) for text in texts]
+
+    def _assess(self, text: str) -> Assessment:
+        domains = (DomainShare(self.domain, 0.9), DomainShare("other", 0.2))
+        return Assessment(self.complexity, self.complexity / 2, len(text.split()), domains)
 
 
 @dataclass
@@ -321,6 +330,12 @@ async def router_bench(
         targets = {name: [f"127.0.0.1:{wire.port}"] for name, wire in wires.items()}
         router = settings.services.router.model_copy(update=targets)
         services = settings.services.model_copy(update={"router": router})
+        # The classifier's answers are changed by tests: a kept one would hide it.
+        routing = sections.pop("routing", settings.routing)
+        plain: dict[str, float] = {"cache_entries": 0, "time_limit_ms": 5_000}
+        left = {name: value for name, value in plain.items() if name not in routing.runtime.model_fields_set}
+        runtime = routing.runtime.model_copy(update=left)
+        sections["routing"] = routing.model_copy(update={"runtime": runtime})
         adapted = settings.model_copy(update={"services": services, **sections})
         app = build(adapted, lambda _: classifier)
         await stack.enter_async_context(app)

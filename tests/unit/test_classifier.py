@@ -46,18 +46,19 @@ def test_packaged_artifact_is_small_and_documents_itself(classifier: Classifier)
     facts = classifier.metadata
     assert size < 30e6
     assert facts.revision == classifier.revision
-    assert facts.encoder.license == facts.license == "Apache-2.0"
+    assert facts.model.license == facts.license == "Apache-2.0"
     assert facts.data.weak_model == "Mixtral-8x7B-Instruct-v0.1"
-    assert facts.metrics["all: complexity"]["ece"] < 0.06
+    assert facts.metrics["all"]["ece"] <= 0.03
+    assert facts.metrics["all"]["apgr"] > facts.metrics["baseline: prompt length"]["apgr"]
 
 
 def test_changed_file_is_refused_with_what_to_do(copied: Path) -> None:
-    with (copied / artifact.COMPLEXITY_HEAD).open("ab") as head:
+    with (copied / artifact.HEADS).open("ab") as head:
         head.write(b"\0")
     with pytest.raises(WeirError) as caught:
         Classifier.load(copied)
     assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
-    assert artifact.COMPLEXITY_HEAD in caught.value.hint
+    assert artifact.HEADS in caught.value.hint
     assert "weir router train" in caught.value.hint
 
 
@@ -72,7 +73,7 @@ def test_missing_file_is_refused_by_name(copied: Path, name: str) -> None:
 def test_changed_calibration_is_refused(copied: Path) -> None:
     path = copied / artifact.METADATA
     content = msgspec.json.decode(path.read_bytes())
-    content["calibration"][artifact.COMPLEXITY_HEAD]["slope"] = 9.0
+    content["calibration"]["slope"] = 9.0
     path.write_bytes(msgspec.json.encode(content))
     with pytest.raises(WeirError, match="changed after training"):
         Classifier.load(copied)
@@ -80,12 +81,35 @@ def test_changed_calibration_is_refused(copied: Path) -> None:
 
 def test_revision_follows_what_decides_the_answers(classifier: Classifier) -> None:
     facts = classifier.metadata
-    other = facts.files | {artifact.BENEFIT_HEAD: "0" * 64}
-    assert artifact.revision_of(other, facts.domains, facts.calibration, facts.encoder) != classifier.revision
+    other = msgspec.structs.replace(facts, files=facts.files | {artifact.HEADS: "0" * 64})
+    later = msgspec.structs.replace(facts, created="2031-01-01", metrics={})
+    assert artifact.revision_of(other) != classifier.revision
+    assert artifact.revision_of(later) == classifier.revision
+
+
+def test_truncated_model_is_refused(copied: Path) -> None:
+    path = copied / artifact.MODEL
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeirError, match="not the file that was recorded"):
+        Classifier.load(copied)
+
+
+def test_older_format_is_refused_by_its_number(copied: Path) -> None:
+    (copied / artifact.METADATA).write_text('{"format": 1}')
+    with pytest.raises(WeirError, match="format 1"):
+        Classifier.load(copied)
+
+
+def test_foreign_model_is_refused(copied: Path) -> None:
+    shutil.copyfile(copied / artifact.HEADS, copied / artifact.MODEL)
+    artifact.write_metadata(artifact.sealed(artifact.read_metadata(copied), copied), copied)
+    with pytest.raises(WeirError, match="cannot be run") as caught:
+        Classifier.load(copied)
+    assert caught.value.code is ErrorCode.MODEL_UNAVAILABLE
 
 
 def test_metadata_of_another_shape_is_refused(copied: Path) -> None:
-    (copied / artifact.METADATA).write_text('{"format": 1}')
+    (copied / artifact.METADATA).write_text('{"format": 2}')
     with pytest.raises(WeirError, match="not valid"):
         Classifier.load(copied)
 
@@ -93,43 +117,49 @@ def test_metadata_of_another_shape_is_refused(copied: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=400))
 def test_any_text_gives_probabilities_and_twice_the_same(classifier: Classifier, text: str) -> None:
-    first = classifier.classify(text)
+    first = classifier.assess([text])[0]
     assert 0 <= first.complexity <= 1
-    assert 0 <= first.benefit <= 1
+    assert -1 <= first.gain <= 1
     assert 0.5 <= first.confidence <= 1
-    assert 0 < first.domain_probability <= 1
-    assert first.domain in classifier.metadata.domains
+    assert {share.name for share in first.domains} <= set(classifier.metadata.domains)
+    assert all(0 < share.probability <= 1 for share in first.domains)
     assert first.tokens >= 0
-    assert classifier.classify(text) == first
+    assert classifier.assess([text])[0] == first
+
+
+def test_a_prompt_is_judged_alike_alone_and_among_others(classifier: Classifier) -> None:
+    prompts = ["Short?", "What does a weir do to a river's ordinary flow, and what to a flood?", "x " * 300]
+    alone = [classifier.assess([prompt])[0] for prompt in prompts]
+    assert classifier.assess(prompts) == alone
 
 
 @pytest.mark.parametrize(
     "text", ["", " \n\t", "\ud800 lone surrogate", "😀" * 500, "日本語のテキスト", "a" * 5000, "\0\x1b"]
 )
 def test_odd_text_is_assessed(classifier: Classifier, text: str) -> None:
-    assert 0 <= classifier.classify(text).complexity <= 1
+    assert 0 <= classifier.assess([text])[0].complexity <= 1
 
 
 def test_a_megabyte_is_assessed_in_bounded_time(classifier: Classifier) -> None:
     text = "wörd 123! " * 100_000
     start = time.perf_counter()
-    assessment = classifier.classify(text)
+    assessment = classifier.assess([text])[0]
     assert time.perf_counter() - start < 2
-    exact = classifier.classify(text[:60_000]).tokens * len(text) / 60_000
+    exact = classifier.assess([text[:60_000]])[0].tokens * len(text) / 60_000
     assert assessment.tokens == pytest.approx(exact, rel=0.01)
 
 
 def test_eight_threads_get_the_answers_of_one(classifier: Classifier, sample: dataset.Dataset) -> None:
     prompts = [row.prompt for row in sample.rows[:24]]
-    alone = [classifier.classify(prompt) for prompt in prompts]
+    alone = [classifier.assess([prompt]) for prompt in prompts]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(classifier.classify, prompts * 4))
+        together = list(pool.map(lambda prompt: classifier.assess([prompt]), prompts * 4))
     assert together == alone * 4
 
 
 def test_unseen_prompts_are_calibrated(predictions: Predictions, sample: dataset.Dataset) -> None:
     wrong = ~sample.weak
-    # Perfect probabilities would show about 0.09 with 207 rows in 15 bins.
+    # Perfect probabilities would show about 0.07 with 207 rows in 10 bins.
     assert metrics.ece(predictions.complexity, wrong) < 0.15
     assert abs(predictions.complexity.mean() - wrong.mean()) < 0.08
     base_rate = metrics.brier(np.full(len(wrong), wrong.mean()), wrong)
@@ -143,6 +173,13 @@ def test_unseen_prompts_are_ranked_better_than_by_length(
     assert metrics.auroc(predictions.complexity, ~sample.weak) > metrics.auroc(length, ~sample.weak) + 0.05
 
 
+def test_gain_routes_better_than_length(predictions: Predictions, sample: dataset.Dataset) -> None:
+    length = np.array([float(len(prompt)) for prompt in sample.prompts])
+    by_length = metrics.apgr(length, sample.weak, sample.strong)
+    assert metrics.apgr(predictions.gain, sample.weak, sample.strong) > by_length
+
+
 def test_domain_head_knows_most_subjects(classifier: Classifier, sample: dataset.Dataset) -> None:
-    found = np.array([classifier.classify(row.prompt).domain for row in sample.rows])
-    assert np.mean(found == sample.groups) > 0.7
+    likeliest = [classifier.assess([prompt])[0].domains[:1] for prompt in sample.prompts]
+    found = np.array([shares[0].name if shares else "" for shares in likeliest])
+    assert np.mean(found == sample.groups) > 0.6

@@ -111,6 +111,62 @@ def test_true_probabilities_have_small_ece() -> None:
     assert metrics.ece(said, generator.random(20_000) < said) < 0.02
 
 
+def test_perfect_probabilities_show_the_ece_of_chance() -> None:
+    generator = np.random.default_rng(1)
+    said = generator.random(1000)
+    mean, most = metrics.ece_by_chance(said)
+    seen = [metrics.ece(said, generator.random(1000) < said) for _ in range(200)]
+    assert mean == pytest.approx(np.mean(seen), rel=0.1)
+    assert np.mean(np.array(seen) < most) == pytest.approx(0.95, abs=0.05)
+
+
 def test_bins_are_of_equal_mass() -> None:
     rows = metrics.reliability(np.linspace(0, 1, 31), np.zeros(31, bool))
     assert sorted({count for _, _, count in rows}) == [2, 3]
+
+
+@given(cases())
+def test_quality_runs_from_the_weak_to_the_strong_accuracy(case: Case) -> None:
+    score, weak, strong = case
+    share, right = metrics.quality(score, weak, strong)
+    assert (share[0], share[-1]) == (0, 1)
+    assert right[0] == pytest.approx(weak.mean())
+    assert right[-1] == pytest.approx(strong.mean())
+
+
+@given(cases())
+def test_quality_is_the_recovered_gap_between_the_accuracies(case: Case) -> None:
+    score, weak, strong = case
+    share, gap = metrics.recovered_gap(score, weak, strong)
+    same, right = metrics.quality(score, weak, strong)
+    assert same.tolist() == share.tolist()
+    assert right == pytest.approx(weak.mean() + gap * (strong.mean() - weak.mean()))
+
+
+@given(st.floats(-50, 50), st.integers(0, 2**32 - 1))
+def test_a_random_order_recovers_half_of_the_gap_in_the_mean(shift: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    weak, strong = np.arange(40) % 4 > 1, np.arange(40) % 4 > 0
+    # An order and its reverse: the mean over all orders, from two of them.
+    score = np.asarray(generator.permutation(40) + shift, np.float64)
+    pair = metrics.apgr(score, weak, strong) + metrics.apgr(-score, weak, strong)
+    assert pair / 2 == pytest.approx(0.5)
+
+
+def test_least_escalation_by_hand() -> None:
+    # 30 of 100 wrong, a tenth tolerated: after 200/9 escalations of wrong ones, 10 % of the rest is wrong.
+    assert metrics.least_escalated(0.3, 0.1) == pytest.approx(2 / 9)
+    assert metrics.least_escalated(0.05, 0.1) == 0
+
+
+@given(cases(), st.floats(0, 0.9))
+def test_no_order_escalates_less_than_the_least(case: Case, tolerated: float) -> None:
+    score, weak, _ = case
+    least = metrics.least_escalated(float((~weak).mean()), tolerated)
+    assert metrics.escalated(score, ~weak, tolerated) >= least - 1e-9
+
+
+def test_a_perfect_order_escalates_the_wrong_answers_alone() -> None:
+    weak = np.arange(10) >= 3
+    assert metrics.escalated((~weak).astype(float), ~weak, 0) == pytest.approx(0.3)
+    assert metrics.escalated((~weak).astype(float), ~weak, 1) == 0

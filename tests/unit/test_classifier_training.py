@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from typer.testing import CliRunner
 
 from weir.router.classifier import Classifier, artifact
-from weir.router.classifier.encoder import Encoder
+from weir.router.classifier.artifact import ModelFacts
+from weir.router.classifier.encoder import Encoder, session
 from weir.router.cli import router_app
 
 numpy_format = pytest.importorskip("safetensors.numpy", reason="needs the extra weir[train]")
 pytest.importorskip("onnx_ir", reason="needs the extra weir[train]")
-pytest.importorskip("skl2onnx", reason="needs the extra weir[train]")
 pytest.importorskip("sklearn", reason="needs the extra weir[train]")
 
 SAMPLE = Path(__file__).parent.parent / "data" / "routing_sample.jsonl"
@@ -68,14 +69,29 @@ def _run(*arguments: object) -> str:
     return result.output
 
 
-def _train(encoder: Path, out: Path, *more: object) -> Classifier:
-    _run("train", "--data", SAMPLE, "--out", out, "--encoder", encoder, *more)
+Parts = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """Training and validation rows: every third row of the sample validates."""
+    folder = tmp_path_factory.mktemp("parts")
+    lines = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
+    train, validation = folder / "train.jsonl", folder / "validation.jsonl"
+    train.write_text("".join(line for i, line in enumerate(lines) if i % 3), encoding="utf-8")
+    validation.write_text("".join(lines[::3]), encoding="utf-8")
+    return train, validation
+
+
+def _train(encoder: Path, out: Path, parts: Parts) -> Classifier:
+    train, validation = parts
+    _run("train", "--data", train, "--validation", validation, "--out", out, "--encoder", encoder)
     return Classifier.load(out)
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    return _train(tiny_encoder, tmp_path_factory.mktemp("trained"), "--validation", SAMPLE)
+def trained(tiny_encoder: Path, parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return _train(tiny_encoder, tmp_path_factory.mktemp("trained"), parts)
 
 
 def _normed(x: Array, weights: dict[str, npt.NDArray[np.float32]], name: str) -> Array:
@@ -110,18 +126,49 @@ def _reference(ids: npt.NDArray[np.int64]) -> Array:
     return pooled / np.linalg.norm(pooled)
 
 
+FACTS = ModelFacts(
+    kind="encoder",
+    name="tiny",
+    source="a test",
+    source_sha256="0" * 64,
+    license="Apache-2.0",
+    precision="fp32",
+    max_tokens=256,
+    dimensions=HIDDEN,
+    begin=[101],
+    end=[102],
+)
+
+
 def _exported(origin: Path, out: Path, scheme: str) -> Encoder:
     from weir.router.training.quantize import export_encoder
 
     shutil.copy(origin / "tokenizer.json", out)
-    export_encoder(origin, out / "encoder.onnx", scheme, [np.arange(1000, 1064)])
-    return Encoder(out / "encoder.onnx", out / "tokenizer.json", 256)
+    export_encoder(origin, out / artifact.MODEL, scheme, [np.arange(1000, 1064)])
+    return Encoder(out, FACTS)
 
 
 def test_exported_graph_computes_bert(tiny_encoder: Path, tmp_path: Path) -> None:
     encoder = _exported(tiny_encoder, tmp_path, "fp32")
     pieces = encoder.tokenize("What rises above the weir goes over the top.")
-    assert encoder.embed(pieces)[0] == pytest.approx(_reference(pieces.ids), abs=1e-5)
+    assert encoder.embed([pieces])[0] == pytest.approx(_reference(pieces.ids), abs=1e-5)
+
+
+def test_padding_does_not_change_an_embedding(tiny_encoder: Path, tmp_path: Path) -> None:
+    _exported(tiny_encoder, tmp_path, "fp32")
+    model = session(tmp_path / artifact.MODEL)
+    ids = np.array([[101, 2000, 3000, 102, 0, 0]])
+    padded = model.run(None, {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64)})[0]
+    assert padded[0] == pytest.approx(_reference(ids[0, :4]), abs=1e-5)
+
+
+def test_first_layers_alone_are_kept(tiny_encoder: Path, tmp_path: Path) -> None:
+    from weir.router.training.quantize import export_encoder
+
+    export_encoder(tiny_encoder, tmp_path / "one.onnx", "fp32", [], layers=1)
+    names = [node.name for node in onnx.load(tmp_path / "one.onnx").graph.node]
+    assert any(name.startswith("layer0") for name in names)
+    assert not any(name.startswith("layer1") for name in names)
 
 
 @pytest.mark.parametrize(
@@ -131,29 +178,58 @@ def test_exported_graph_computes_bert(tiny_encoder: Path, tmp_path: Path) -> Non
 def test_quantized_encoder_stays_close(tiny_encoder: Path, tmp_path: Path, scheme: str) -> None:
     encoder = _exported(tiny_encoder, tmp_path, scheme)
     pieces = encoder.tokenize("What rises above the weir goes over the top.")
-    assert float(encoder.embed(pieces)[0] @ _reference(pieces.ids)) > 0.95
+    assert float(encoder.embed([pieces])[0] @ _reference(pieces.ids)) > 0.95
 
 
 def test_training_gives_a_usable_artifact(trained: Classifier) -> None:
-    assert 0 <= trained.classify("What is 2 + 2?").complexity <= 1
-    assert trained.metadata.encoder.dimensions == HIDDEN
-    assert {"all: complexity", "unseen subjects: complexity", "baseline: prompt length"} <= set(
-        trained.metadata.metrics
-    )
-    assert {"fp32 encoder, same heads: complexity", "baseline: subject's mean (wrong)"} <= set(
-        trained.metadata.metrics
-    )
+    found = trained.assess(["What is 2 + 2?"])[0]
+    assert 0 <= found.complexity <= 1
+    assert -1 <= found.gain <= 1
+    assert trained.metadata.model.dimensions == HIDDEN
+    assert trained.metadata.data.domains == sorted(trained.metadata.data.domains)
+    expected = {"all", "unseen subjects", "before quantization", "baseline: prompt length"}
+    assert expected <= set(trained.metadata.metrics)
 
 
-def test_same_data_gives_the_same_revision(trained: Classifier, tiny_encoder: Path, tmp_path: Path) -> None:
-    assert _train(tiny_encoder, tmp_path).revision == trained.revision
+def test_exported_heads_compute_what_was_fitted(trained: Classifier, tmp_path: Path) -> None:
+    from weir.router.training import dataset, heads, pipeline
+
+    data = dataset.read(SAMPLE)
+    features = pipeline.features_of(trained.encoder, data)
+    fitted = heads.fit(features, HIDDEN, pipeline.labels_of(data), 1.0, 0.0001)
+    heads.export(fitted, tmp_path / artifact.HEADS)
+    events, domains = session(tmp_path / artifact.HEADS).run(["events", "domains"], {"features": features})
+    assert events[:, 0] == pytest.approx(fitted.complexity(features), abs=1e-4)
+    assert events[:, 1] == pytest.approx(fitted.gain(features), abs=1e-4)
+    assert domains.shape == (len(data.rows), len(fitted.names))
 
 
-def test_evaluate_prints_the_packaged_classifier_beside_baselines() -> None:
-    table = json.loads(_run("evaluate", "--data", SAMPLE, "--json"))["metrics"]
-    assert table["baseline: random order"]["apgr"] == pytest.approx(0.5)
-    assert table["all: complexity"]["rows"] == 207
-    assert table["all: complexity"]["auroc"] > 0.6
+def test_rows_that_know_one_model_teach_its_error_alone(trained: Classifier, tmp_path: Path) -> None:
+    from weir.router.training import dataset, pipeline
+
+    rows = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
+    for row in rows[::3]:
+        row["strong_correct"] = None
+    partly = tmp_path / "partly.jsonl"
+    partly.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = pipeline.labels_of(dataset.read(partly))
+    assert np.isnan(labels.gain[::3]).all()
+    assert labels.knows_wrong.all()
+
+
+def test_same_data_gives_the_same_revision(
+    trained: Classifier, tiny_encoder: Path, parts: Parts, tmp_path: Path
+) -> None:
+    assert _train(tiny_encoder, tmp_path, parts).revision == trained.revision
+
+
+def test_training_without_validation_calibrates_on_left_out_rows(
+    tiny_encoder: Path, parts: Parts, tmp_path: Path
+) -> None:
+    _run("train", "--data", parts[0], "--out", tmp_path, "--encoder", tiny_encoder)
+    facts = Classifier.load(tmp_path).metadata
+    assert sum(facts.conformal["rows"]) == facts.data.rows
+    assert facts.metrics == {}
 
 
 def test_encoders_compares_every_scheme(tiny_encoder: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weir.common.personal_data import find
 from weir.engines.base import ChatMessage, Constraint, Sampling
 from weir.frontier_proxy.plan import redacted
 from weir.frontier_proxy.providers.base import ProviderRequest
-from weir.frontier_proxy.redaction import Redactor, find
+from weir.frontier_proxy.redaction import Redactor
 from weir.frontier_proxy.stages import Restore
 
 FOUND = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,18 +11,9 @@ from hypothesis import strategies as st
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.router import eligibility, pricing
+from weir.router.case import Bounds, Case, Estimate
 from weir.router.domain import ALL_TIERS, Facts, Policy, Residency, Tier, TierState
-from weir.router.selection import Thresholds, select
-
-
-@dataclass(frozen=True)
-class Signal:
-    complexity: float
-
-    @property
-    def confidence(self) -> float:
-        return max(self.complexity, 1 - self.complexity)
-
+from weir.router.selection import select
 
 LOCAL = frozenset({"json_schema", "regex", "choices", "grammar"})
 STATES = {
@@ -37,7 +29,7 @@ STATES = {
         output_usd_per_million=10,
     ),
 }
-BOUNDS = Thresholds(complexity=0.72, confidence=0.65, latency_budget_s=0.08)
+BOUNDS = Bounds()
 FACTS = Facts(prompt_tokens=20, max_tokens=None, constraint=None, policy=Policy())
 
 unit = st.floats(0, 1)
@@ -73,25 +65,76 @@ def fleets(draw: st.DrawFn) -> dict[Tier, TierState]:
     }
 
 
-@given(
-    facts_strategy,
-    fleets(),
-    unit,
-    st.builds(Thresholds, unit, unit, st.floats(0.001, 10), st.booleans(), st.booleans()),
+bounds_strategy = st.builds(
+    Bounds,
+    mode=st.sampled_from(["thresholds", "quality", "cost", "latency"]),
+    complexity=unit,
+    confidence=unit,
+    quality=unit,
+    least_gain=unit,
+    latency_budget_s=st.floats(0.001, 10),
+    strict_schema=st.booleans(),
+    frontier_fallback=st.booleans(),
 )
-def test_selection_never_widens_what_is_eligible(
-    facts: Facts, states: dict[Tier, TierState], complexity: float, bounds: Thresholds
-) -> None:
+
+
+def case_of(
+    complexity: float, facts: Facts = FACTS, states: dict[Tier, TierState] = STATES, **more: Any
+) -> Case:
+    """A case as the engine builds it, where HYBRID recovers half of the gain."""
     allowed = eligibility.assess(facts, states)
-    if not allowed.eligible:
-        return
-    selection = select(facts, Signal(complexity), allowed, states, bounds)
-    assert set(selection.order) <= set(allowed.eligible) <= facts.policy.allowed
+    gain = more.pop("gain", complexity / 2)
+    gains = {Tier.SLM: 0.0, Tier.HYBRID: max(gain, 0) / 2, Tier.FRONTIER: gain}
+    codes = {exclusion.tier: exclusion.reason.code for exclusion in allowed.exclusions}
+    estimates = {
+        tier: Estimate(
+            quality=min(1.0, max(0.0, 1 - complexity + gains[tier])), first_token_s=states[tier].first_token_s
+        )
+        for tier in Tier
+        if tier in allowed.eligible or codes[tier] == "unavailable"
+    }
+    pinned = "pinned" if len(allowed.eligible) == 1 and len(facts.policy.allowed) == 1 else ""
+    return Case(
+        complexity=complexity,
+        gain=gain,
+        eligible=allowed.eligible,
+        exclusions=codes,
+        estimates=estimates,
+        constraint=facts.constraint,
+        latency_budget_s=facts.policy.latency_budget_s,
+        pinned=pinned,
+        **more,
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    return case_of(
+        draw(unit),
+        draw(facts_strategy),
+        draw(fleets()),
+        gain=draw(st.floats(-1, 1)),
+        prefer=draw(st.none() | st.sampled_from(Tier)),
+        adapted=draw(st.booleans()),
+    )
+
+
+@given(cases(), bounds_strategy)
+def test_selection_never_widens_what_is_eligible(case: Case, bounds: Bounds) -> None:
+    selection = select(case, bounds)
+    assert set(selection.order) <= set(case.eligible)
     assert len(set(selection.order)) == len(selection.order)
     assert 0 <= selection.confidence <= 1
-    assert selection.reasons
-    if facts.policy.residency is Residency.LOCAL_ONLY:
-        assert Tier.FRONTIER not in selection.order
+    assert selection.order or not case.eligible or not bounds.frontier_fallback
+    assert selection.reasons or not selection.order
+
+
+@given(cases(), bounds_strategy, unit, unit)
+def test_higher_bar_never_picks_a_cheaper_tier(case: Case, bounds: Bounds, one: float, other: float) -> None:
+    ranks = list(Tier)
+    low, high = (select(case, replace(bounds, quality=bar)).order for bar in sorted([one, other]))
+    if low and high:
+        assert ranks.index(low[0]) <= ranks.index(high[0])
 
 
 @given(facts_strategy, fleets())
@@ -174,9 +217,10 @@ def chosen(
     complexity: float,
     facts: Facts = FACTS,
     states: dict[Tier, TierState] = STATES,
-    bounds: Thresholds = BOUNDS,
+    bounds: Bounds = BOUNDS,
+    **more: Any,
 ) -> tuple[Tier, list[str]]:
-    selection = select(facts, Signal(complexity), eligibility.assess(facts, states), states, bounds)
+    selection = select(case_of(complexity, facts, states, **more), bounds)
     return selection.order[0], [reason.code for reason in selection.reasons]
 
 
@@ -251,6 +295,83 @@ def test_own_latency_budget_moves_any_choice_and_the_default_only_likely_ones() 
 def test_budget_that_nobody_meets_changes_nothing() -> None:
     slow = {tier: replace(state, first_token_s=1.0) for tier, state in STATES.items()}
     assert chosen(0.9, replace(FACTS, policy=Policy(latency_budget_s=0.1)), slow)[0] is Tier.FRONTIER
+
+
+CRITICAL = replace(FACTS, policy=Policy(latency_budget_s=0.05))
+
+
+@pytest.mark.parametrize("mode", ["thresholds", "quality"])
+def test_critical_latency_is_answered_locally_whatever_else(mode: Any) -> None:
+    bounds = replace(BOUNDS, mode=mode, quality=1.0, least_gain=0.0)
+    assert chosen(0.9, CRITICAL, bounds=bounds)[0] in (Tier.SLM, Tier.HYBRID)
+    slow = {tier: replace(state, first_token_s=1.0) for tier, state in STATES.items()}
+    quicker = {**slow, Tier.HYBRID: replace(slow[Tier.HYBRID], first_token_s=0.5)}
+    assert chosen(0.9, CRITICAL, quicker, bounds)[0] is Tier.HYBRID
+    assert chosen(0.9, CRITICAL, bounds=bounds, prefer=Tier.FRONTIER)[0] in (Tier.SLM, Tier.HYBRID)
+
+
+def test_critical_latency_goes_to_the_frontier_where_no_local_tier_may_answer() -> None:
+    facts = replace(CRITICAL, prompt_tokens=50_000)
+    assert chosen(0.1, facts)[0] is Tier.FRONTIER
+
+
+def test_adapted_small_model_goes_before_the_general_one_but_not_before_the_frontier() -> None:
+    assert chosen(0.5, adapted=True) == (Tier.SLM, ["low_confidence", "domain_adapter"])
+    assert chosen(0.8, adapted=True) == (Tier.FRONTIER, ["high_complexity"])
+
+
+def test_preferred_tier_is_followed_where_it_is_eligible() -> None:
+    assert chosen(0.1, prefer=Tier.FRONTIER) == (Tier.FRONTIER, ["rule_preferred"])
+    local = replace(FACTS, policy=Policy(Residency.LOCAL_ONLY))
+    assert chosen(0.1, local, prefer=Tier.FRONTIER) == (Tier.SLM, ["low_complexity"])
+
+
+# With complexity 0.5 and gain 0.4: SLM 0.5, HYBRID 0.7, FRONTIER 0.9.
+@pytest.mark.parametrize(
+    ("bar", "tier", "code"),
+    [
+        (0.4, Tier.SLM, "quality_target"),
+        (0.6, Tier.HYBRID, "quality_target"),
+        (0.8, Tier.FRONTIER, "quality_target"),
+        (0.95, Tier.FRONTIER, "best_quality"),
+    ],
+)
+def test_cheapest_tier_that_reaches_the_bar_is_taken(bar: float, tier: Tier, code: str) -> None:
+    bounds = replace(BOUNDS, mode="quality", quality=bar)
+    assert chosen(0.5, bounds=bounds, gain=0.4) == (tier, [code])
+
+
+def test_tier_that_hardly_adds_quality_is_not_worth_it() -> None:
+    bounds = replace(BOUNDS, mode="quality", quality=0.9, least_gain=0.05)
+    assert chosen(0.5, bounds=bounds, gain=0.04) == (Tier.SLM, ["best_quality"])
+    assert chosen(0.5, bounds=bounds, gain=-0.2) == (Tier.SLM, ["best_quality"])
+    # The frontier adds 0.08 to the SLM's answer, but only 0.04 to HYBRID's.
+    assert chosen(0.5, bounds=bounds, gain=0.08) == (Tier.HYBRID, ["best_quality"])
+
+
+@pytest.mark.parametrize("mode", ["cost", "latency"])
+@pytest.mark.parametrize(("dial", "tier"), [(0.5, Tier.SLM), (0.7, Tier.HYBRID), (0.9, Tier.FRONTIER)])
+def test_held_cost_buys_dear_answers_where_they_gain_most(mode: Any, dial: float, tier: Tier) -> None:
+    bounds = replace(BOUNDS, mode=mode, quality=dial)
+    assert chosen(0.5, bounds=bounds, gain=0.4) == (tier, [f"{mode}_target"])
+    assert chosen(0.95, bounds=bounds, gain=0.04)[0] is Tier.SLM
+
+
+def test_quality_is_sought_within_the_stated_budget_and_else_the_quickest_local_tier_taken() -> None:
+    bounds = replace(BOUNDS, mode="quality", quality=0.8)
+    slow = {**STATES, Tier.FRONTIER: replace(STATES[Tier.FRONTIER], first_token_s=1.0)}
+    hurried = replace(FACTS, policy=Policy(latency_budget_s=0.5))
+    assert chosen(0.5, hurried, slow, bounds, gain=0.4)[0] is Tier.HYBRID
+    all_slow = {tier: replace(state, first_token_s=2.0) for tier, state in STATES.items()}
+    all_slow[Tier.SLM] = replace(all_slow[Tier.SLM], first_token_s=1.5)
+    assert chosen(0.5, hurried, all_slow, bounds, gain=0.4)[0] is Tier.SLM
+
+
+def test_frontier_does_not_take_over_for_a_tier_that_would_have_done() -> None:
+    down = {**STATES, **{t: replace(STATES[t], reachable=False) for t in (Tier.SLM, Tier.HYBRID)}}
+    strict = replace(BOUNDS, mode="quality", quality=0.6, frontier_fallback=False)
+    assert select(case_of(0.5, states=down, gain=0.4), strict).order == ()
+    assert select(case_of(0.9, states=down, gain=0.4), strict).order == (Tier.FRONTIER,)
 
 
 @given(st.floats(0, 1), st.integers(0, 100_000))

@@ -1,4 +1,4 @@
-"""Statistics, the moving threshold, and the checks of finished answers."""
+"""Statistics, alerts, and the checks of finished answers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from weir.common.config.model import Alerting, DynamicAdjustment, Observability
+from weir.common.config.model import Alerting, Observability
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Constraint
-from weir.router.adjustment import FEWEST_SAMPLES, REACH, STEP, Reading, ThresholdController, step
 from weir.router.constraints import checker
 from weir.router.domain import Finish, Finished, Tier
 from weir.router.metrics import RouterMetrics
@@ -67,59 +66,6 @@ def test_mean_without_recent_samples_is_unknown() -> None:
     mean.add(3.0)
     clock.now = STALE_AFTER_S
     assert mean.value is None
-
-
-readings = st.builds(Reading, st.floats(0, 10), st.floats(0.001, 10), st.booleans())
-
-
-@given(st.floats(0, 1), st.lists(readings, max_size=50))
-def test_threshold_moves_in_bounded_steps(base: float, course: list[Reading]) -> None:
-    threshold = base
-    for reading in course:
-        moved = step(threshold, base, reading)
-        assert abs(moved - threshold) <= STEP + 1e-12
-        assert max(0.0, base - REACH) - 1e-12 <= moved <= min(1.0, base + REACH) + 1e-12
-        threshold = moved
-
-
-def test_threshold_stays_within_the_dead_band_and_returns_when_calm() -> None:
-    assert step(0.76, 0.72, Reading(1.05, 1.0, frontier_is_costlier=True)) == 0.76
-    assert step(0.72, 0.72, Reading(2.0, 1.0, frontier_is_costlier=True)) == pytest.approx(0.74)
-    assert step(0.72, 0.72, Reading(2.0, 1.0, frontier_is_costlier=False)) == pytest.approx(0.70)
-    assert step(0.76, 0.72, Reading(0.1, 1.0, frontier_is_costlier=True)) == pytest.approx(0.74)
-    assert step(0.73, 0.72, Reading(0.1, 1.0, frontier_is_costlier=True)) == pytest.approx(0.72)
-
-
-def controller(clock: Clock, *, enabled: bool) -> tuple[ThresholdController, Statistics]:
-    statistics = Statistics(300, clock)
-    settings = DynamicAdjustment(enabled=enabled, window_seconds=300)
-    return ThresholdController(
-        0.72, settings, Alerting(latency_p95_threshold_ms=120), statistics, clock
-    ), statistics
-
-
-def test_slow_frontier_raises_the_threshold_once_a_window() -> None:
-    clock = Clock()
-    held, statistics = controller(clock, enabled=True)
-    clock.now = 301
-    for _ in range(FEWEST_SAMPLES):
-        statistics.add(answer(0.5, Tier.FRONTIER))
-    held.update()
-    held.update()
-    assert held.threshold == pytest.approx(0.74)
-
-
-def test_threshold_stands_still_unless_enabled_or_with_too_few_answers() -> None:
-    clock = Clock()
-    still, statistics = controller(clock, enabled=False)
-    moving, few = controller(clock, enabled=True)
-    clock.now = 301
-    for _ in range(FEWEST_SAMPLES):
-        statistics.add(answer(9.0))
-    few.add(answer(9.0))
-    still.update()
-    moving.update()
-    assert still.threshold == moving.threshold == 0.72
 
 
 def test_alert_is_logged_when_the_bound_is_passed_and_when_it_is_kept_again() -> None:

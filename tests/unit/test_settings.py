@@ -48,6 +48,11 @@ def test_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             "frontier.providers.mine.knd",
             "frontier.providers.mine.kind",
         ),
+        (
+            "routing: {rules: [{name: a}, {name: b, when: {domain: [law]}}]}",
+            "routing.rules.1.when.domain",
+            "routing.rules.1.when.domains",
+        ),
     ],
 )
 def test_unknown_key_names_the_nearest(tmp_path: Path, text: str, unknown: str, nearest: str) -> None:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from weir.v1 import types_pb2 as weir_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14weir/v1/router.proto\x12\x07weir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13weir/v1/types.proto\"}\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x1f\n\x06policy\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Policy\x12\x14\n\x0ctoken_detail\x18\x04 \x01(\x08\"\xb4\x01\n\x10GenerateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.DecisionH\x00\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12#\n\x07handoff\x18\x03 \x01(\x0b\x32\x10.weir.v1.HandoffH\x00\x12%\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x11.weir.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"P\n\x0cRouteRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x1f\n\x06policy\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Policy\"4\n\rRouteResponse\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.Decision\"\xca\x02\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x1b\n\x04tier\x18\x02 \x01(\x0e\x32\r.weir.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ncomplexity\x18\x04 \x01(\x02\x12\x12\n\nconfidence\x18\x05 \x01(\x02\x12\x34\n\x11\x65stimated_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12\x65stimated_cost_usd\x18\x07 \x01(\x01\x12 \n\x07reasons\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Reason\x12&\n\nexclusions\x18\t \x03(\x0b\x32\x12.weir.v1.Exclusion\x12\x1b\n\x13\x63lassifier_revision\x18\n \x01(\t\x12\x1c\n\x14\x63omplexity_threshold\x18\x0b \x01(\x02\"&\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"I\n\tExclusion\x12\x1b\n\x04tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1f\n\x06reason\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Reason\"\x81\x01\n\x07Handoff\x12 \n\tfrom_tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1e\n\x07to_tier\x18\x02 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1f\n\x06reason\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Reason\x12\x13\n\x0bkept_tokens\x18\x04 \x01(\r\"\xb9\x01\n\x08\x46inished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x10\n\x08\x63ost_usd\x18\x03 \x01(\x01\x12\x19\n\x11\x66rontier_cost_usd\x18\x04 \x01(\x01\x12\x1f\n\x06timing\x18\x05 \x01(\x0b\x32\x0f.weir.v1.Timing\x12\x12\n\nconfidence\x18\x06 \x01(\x02\"\x81\x01\n\x13SendFeedbackRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x17\n\nacceptable\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05score\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07\x63omment\x18\x04 \x01(\tB\r\n\x0b_acceptableB\x08\n\x06_score\"\x16\n\x14SendFeedbackResponse2\xd7\x01\n\rRouterService\x12\x41\n\x08Generate\x12\x18.weir.v1.GenerateRequest\x1a\x19.weir.v1.GenerateResponse0\x01\x12\x36\n\x05Route\x12\x15.weir.v1.RouteRequest\x1a\x16.weir.v1.RouteResponse\x12K\n\x0cSendFeedback\x12\x1c.weir.v1.SendFeedbackRequest\x1a\x1d.weir.v1.SendFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14weir/v1/router.proto\x12\x07weir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13weir/v1/types.proto\"}\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x1f\n\x06policy\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Policy\x12\x14\n\x0ctoken_detail\x18\x04 \x01(\x08\"\xb4\x01\n\x10GenerateResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.DecisionH\x00\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12#\n\x07handoff\x18\x03 \x01(\x0b\x32\x10.weir.v1.HandoffH\x00\x12%\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x11.weir.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"P\n\x0cRouteRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x1f\n\x06policy\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Policy\"4\n\rRouteResponse\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.Decision\"\x92\x03\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x1b\n\x04tier\x18\x02 \x01(\x0e\x32\r.weir.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ncomplexity\x18\x04 \x01(\x02\x12\x12\n\nconfidence\x18\x05 \x01(\x02\x12\x34\n\x11\x65stimated_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12\x65stimated_cost_usd\x18\x07 \x01(\x01\x12 \n\x07reasons\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Reason\x12&\n\nexclusions\x18\t \x03(\x0b\x32\x12.weir.v1.Exclusion\x12\x1b\n\x13\x63lassifier_revision\x18\n \x01(\t\x12\x1c\n\x14\x63omplexity_threshold\x18\x0b \x01(\x02\x12$\n\testimates\x18\x0c \x03(\x0b\x32\x11.weir.v1.Estimate\x12 \n\x07signals\x18\r \x03(\x0b\x32\x0f.weir.v1.Signal\"v\n\x08\x45stimate\x12\x1b\n\x04tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x0f\n\x07quality\x18\x02 \x01(\x02\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ost_usd\x18\x04 \x01(\x01\"%\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"&\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"I\n\tExclusion\x12\x1b\n\x04tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1f\n\x06reason\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Reason\"\x81\x01\n\x07Handoff\x12 \n\tfrom_tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1e\n\x07to_tier\x18\x02 \x01(\x0e\x32\r.weir.v1.Tier\x12\x1f\n\x06reason\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Reason\x12\x13\n\x0bkept_tokens\x18\x04 \x01(\r\"\xb9\x01\n\x08\x46inished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x10\n\x08\x63ost_usd\x18\x03 \x01(\x01\x12\x19\n\x11\x66rontier_cost_usd\x18\x04 \x01(\x01\x12\x1f\n\x06timing\x18\x05 \x01(\x0b\x32\x0f.weir.v1.Timing\x12\x12\n\nconfidence\x18\x06 \x01(\x02\"\x81\x01\n\x13SendFeedbackRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x17\n\nacceptable\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05score\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07\x63omment\x18\x04 \x01(\tB\r\n\x0b_acceptableB\x08\n\x06_score\"\x16\n\x14SendFeedbackResponse\"\x12\n\x10GetStatusRequest\"\xc1\x01\n\x11GetStatusResponse\x12.\n\x0b\x63lassifiers\x18\x01 \x03(\x0b\x32\x19.weir.v1.ClassifierStatus\x12\"\n\x05tiers\x18\x02 \x03(\x0b\x32\x13.weir.v1.TierStatus\x12-\n\ncontroller\x18\x03 \x01(\x0b\x32\x19.weir.v1.ControllerStatus\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x88\x01\n\x10\x43lassifierStatus\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0e\n\x06judged\x18\x03 \x01(\x04\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x04\x12\x11\n\tfallbacks\x18\x05 \x01(\x04\x12\x11\n\tagreement\x18\x06 \x01(\x02\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\xc3\x01\n\nTierStatus\x12\x1b\n\x04tier\x18\x01 \x01(\x0e\x32\r.weir.v1.Tier\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x32\n\x0fp95_first_token\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmean_cost_usd\x18\x05 \x01(\x01\x12\x12\n\nerror_rate\x18\x06 \x01(\x02\x12\x17\n\x0f\x65scalation_rate\x18\x07 \x01(\x02\"\xfe\x01\n\x10\x43ontrollerStatus\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0e\n\x06target\x18\x04 \x01(\x01\x12\x1c\n\x14\x63omplexity_threshold\x18\x05 \x01(\x02\x12\'\n\x1f\x63onfigured_complexity_threshold\x18\x06 \x01(\x02\x12\x1c\n\x14\x63onfidence_threshold\x18\x07 \x01(\x02\x12\r\n\x05state\x18\x08 \x01(\t\x12&\n\x05moves\x18\t \x03(\x0b\x32\x17.weir.v1.ControllerMove\x12\x0e\n\x06shared\x18\n \x01(\x08\"g\n\x0e\x43ontrollerMove\x12&\n\x03\x61ge\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x02\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x02\x12\x0e\n\x06reason\x18\x04 \x01(\t2\x9b\x02\n\rRouterService\x12\x41\n\x08Generate\x12\x18.weir.v1.GenerateRequest\x1a\x19.weir.v1.GenerateResponse0\x01\x12\x36\n\x05Route\x12\x15.weir.v1.RouteRequest\x1a\x16.weir.v1.RouteResponse\x12K\n\x0cSendFeedback\x12\x1c.weir.v1.SendFeedbackRequest\x1a\x1d.weir.v1.SendFeedbackResponse\x12\x42\n\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERESPONSE']._serialized_start=478
   _globals['_ROUTERESPONSE']._serialized_end=530
   _globals['_DECISION']._serialized_start=533
-  _globals['_DECISION']._serialized_end=863
-  _globals['_REASON']._serialized_start=865
-  _globals['_REASON']._serialized_end=903
-  _globals['_EXCLUSION']._serialized_start=905
-  _globals['_EXCLUSION']._serialized_end=978
-  _globals['_HANDOFF']._serialized_start=981
-  _globals['_HANDOFF']._serialized_end=1110
-  _globals['_FINISHED']._serialized_start=1113
-  _globals['_FINISHED']._serialized_end=1298
-  _globals['_SENDFEEDBACKREQUEST']._serialized_start=1301
-  _globals['_SENDFEEDBACKREQUEST']._serialized_end=1430
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=1432
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=1454
-  _globals['_ROUTERSERVICE']._serialized_start=1457
-  _globals['_ROUTERSERVICE']._serialized_end=1672
+  _globals['_DECISION']._serialized_end=935
+  _globals['_ESTIMATE']._serialized_start=937
+  _globals['_ESTIMATE']._serialized_end=1055
+  _globals['_SIGNAL']._serialized_start=1057
+  _globals['_SIGNAL']._serialized_end=1094
+  _globals['_REASON']._serialized_start=1096
+  _globals['_REASON']._serialized_end=1134
+  _globals['_EXCLUSION']._serialized_start=1136
+  _globals['_EXCLUSION']._serialized_end=1209
+  _globals['_HANDOFF']._serialized_start=1212
+  _globals['_HANDOFF']._serialized_end=1341
+  _globals['_FINISHED']._serialized_start=1344
+  _globals['_FINISHED']._serialized_end=1529
+  _globals['_SENDFEEDBACKREQUEST']._serialized_start=1532
+  _globals['_SENDFEEDBACKREQUEST']._serialized_end=1661
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=1663
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=1685
+  _globals['_GETSTATUSREQUEST']._serialized_start=1687
+  _globals['_GETSTATUSREQUEST']._serialized_end=1705
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1708
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1901
+  _globals['_CLASSIFIERSTATUS']._serialized_start=1904
+  _globals['_CLASSIFIERSTATUS']._serialized_end=2040
+  _globals['_TIERSTATUS']._serialized_start=2043
+  _globals['_TIERSTATUS']._serialized_end=2238
+  _globals['_CONTROLLERSTATUS']._serialized_start=2241
+  _globals['_CONTROLLERSTATUS']._serialized_end=2495
+  _globals['_CONTROLLERMOVE']._serialized_start=2497
+  _globals['_CONTROLLERMOVE']._serialized_end=2600
+  _globals['_ROUTERSERVICE']._serialized_start=2603
+  _globals['_ROUTERSERVICE']._serialized_end=2886
 # @@protoc_insertion_point(module_scope)

@@ -144,6 +144,8 @@ class Decision(_message.Message):
     EXCLUSIONS_FIELD_NUMBER: _builtins.int
     CLASSIFIER_REVISION_FIELD_NUMBER: _builtins.int
     COMPLEXITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     tier: _types_pb2.Tier.ValueType
     model: _builtins.str
@@ -165,6 +167,14 @@ class Decision(_message.Message):
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
         """the tiers that were not eligible, and why"""
 
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Estimate]:
+        """of every eligible tier, cheapest first"""
+
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Signal]:
+        """what was measured of the request"""
+
     def __init__(
         self,
         *,
@@ -179,14 +189,75 @@ class Decision(_message.Message):
         exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
         classifier_revision: _builtins.str = ...,
         complexity_threshold: _builtins.float = ...,
+        estimates: _abc.Iterable[Global___Estimate] | None = ...,
+        signals: _abc.Iterable[Global___Signal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_latency", b"estimated_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier_revision", b"classifier_revision", "complexity", b"complexity", "complexity_threshold", b"complexity_threshold", "confidence", b"confidence", "decision_id", b"decision_id", "estimated_cost_usd", b"estimated_cost_usd", "estimated_latency", b"estimated_latency", "exclusions", b"exclusions", "model", b"model", "reasons", b"reasons", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier_revision", b"classifier_revision", "complexity", b"complexity", "complexity_threshold", b"complexity_threshold", "confidence", b"confidence", "decision_id", b"decision_id", "estimated_cost_usd", b"estimated_cost_usd", "estimated_latency", b"estimated_latency", "estimates", b"estimates", "exclusions", b"exclusions", "model", b"model", "reasons", b"reasons", "signals", b"signals", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Estimate(_message.Message):
+    """What is expected of a tier for this prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    tier: _types_pb2.Tier.ValueType
+    quality: _builtins.float
+    """0..1; probability of a right answer"""
+    cost_usd: _builtins.float
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """to the first token; absent while unmeasured"""
+
+    def __init__(
+        self,
+        *,
+        tier: _types_pb2.Tier.ValueType = ...,
+        quality: _builtins.float = ...,
+        latency: _duration_pb2.Duration | None = ...,
+        cost_usd: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_usd", b"cost_usd", "latency", b"latency", "quality", b"quality", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
+
+@_typing.final
+class Signal(_message.Message):
+    """One measurement of the request, never its text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"language", "domain", "personal_data", "prompt_tokens", ..."""
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signal: _TypeAlias = Signal  # noqa: Y015
 
 @_typing.final
 class Reason(_message.Message):
@@ -357,3 +428,216 @@ class SendFeedbackResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendFeedbackResponse: _TypeAlias = SendFeedbackResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSIFIERS_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    UPTIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassifierStatus]: ...
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TierStatus]: ...
+    @_builtins.property
+    def controller(self) -> Global___ControllerStatus: ...
+    @_builtins.property
+    def uptime(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        classifiers: _abc.Iterable[Global___ClassifierStatus] | None = ...,
+        tiers: _abc.Iterable[Global___TierStatus] | None = ...,
+        controller: Global___ControllerStatus | None = ...,
+        uptime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "uptime", b"uptime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifiers", b"classifiers", "controller", b"controller", "tiers", b"tiers", "uptime", b"uptime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ClassifierStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """"present", "cascade", "shadow", "canary", "rolled_back" """
+    revision: _builtins.str
+    judged: _builtins.int
+    """prompts since the start"""
+    cached: _builtins.int
+    """of those, from the cache"""
+    fallbacks: _builtins.int
+    """of those, past the time limit"""
+    agreement: _builtins.float
+    """with the classifier in force, of a shadow or canary; 0..1"""
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        judged: _builtins.int = ...,
+        cached: _builtins.int = ...,
+        fallbacks: _builtins.int = ...,
+        agreement: _builtins.float = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "cached", b"cached", "detail", b"detail", "fallbacks", b"fallbacks", "judged", b"judged", "revision", b"revision", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifierStatus: _TypeAlias = ClassifierStatus  # noqa: Y015
+
+@_typing.final
+class TierStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    P95_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    MEAN_COST_USD_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    ESCALATION_RATE_FIELD_NUMBER: _builtins.int
+    tier: _types_pb2.Tier.ValueType
+    available: _builtins.bool
+    share: _builtins.float
+    """of the answers in the window"""
+    mean_cost_usd: _builtins.float
+    error_rate: _builtins.float
+    escalation_rate: _builtins.float
+    @_builtins.property
+    def p95_first_token(self) -> _duration_pb2.Duration:
+        """absent while unmeasured"""
+
+    def __init__(
+        self,
+        *,
+        tier: _types_pb2.Tier.ValueType = ...,
+        available: _builtins.bool = ...,
+        share: _builtins.float = ...,
+        p95_first_token: _duration_pb2.Duration | None = ...,
+        mean_cost_usd: _builtins.float = ...,
+        error_rate: _builtins.float = ...,
+        escalation_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["p95_first_token", b"p95_first_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "error_rate", b"error_rate", "escalation_rate", b"escalation_rate", "mean_cost_usd", b"mean_cost_usd", "p95_first_token", b"p95_first_token", "share", b"share", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TierStatus: _TypeAlias = TierStatus  # noqa: Y015
+
+@_typing.final
+class ControllerStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    CONFIGURED_COMPLEXITY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    metric: _builtins.str
+    value: _builtins.float
+    """smoothed, over the window"""
+    target: _builtins.float
+    complexity_threshold: _builtins.float
+    """in force"""
+    configured_complexity_threshold: _builtins.float
+    confidence_threshold: _builtins.float
+    """in force"""
+    state: _builtins.str
+    """"holding", "relieving", "returning", "at_bound", "at_quality_floor", "waiting" """
+    shared: _builtins.bool
+    """with other replicas"""
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControllerMove]:
+        """latest first"""
+
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        metric: _builtins.str = ...,
+        value: _builtins.float = ...,
+        target: _builtins.float = ...,
+        complexity_threshold: _builtins.float = ...,
+        configured_complexity_threshold: _builtins.float = ...,
+        confidence_threshold: _builtins.float = ...,
+        state: _builtins.str = ...,
+        moves: _abc.Iterable[Global___ControllerMove] | None = ...,
+        shared: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complexity_threshold", b"complexity_threshold", "confidence_threshold", b"confidence_threshold", "configured_complexity_threshold", b"configured_complexity_threshold", "enabled", b"enabled", "metric", b"metric", "moves", b"moves", "shared", b"shared", "state", b"state", "target", b"target", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControllerStatus: _TypeAlias = ControllerStatus  # noqa: Y015
+
+@_typing.final
+class ControllerMove(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    before: _builtins.float
+    after: _builtins.float
+    reason: _builtins.str
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        age: _duration_pb2.Duration | None = ...,
+        before: _builtins.float = ...,
+        after: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "age", b"age", "before", b"before", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControllerMove: _TypeAlias = ControllerMove  # noqa: Y015

@@ -49,6 +49,11 @@ class RouterServiceStub:
                 request_serializer=weir_dot_v1_dot_router__pb2.SendFeedbackRequest.SerializeToString,
                 response_deserializer=weir_dot_v1_dot_router__pb2.SendFeedbackResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/weir.v1.RouterService/GetStatus',
+                request_serializer=weir_dot_v1_dot_router__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_router__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -76,6 +81,13 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """What the router does at present and why: thresholds, measurements, classifiers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +105,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.SendFeedback,
                     request_deserializer=weir_dot_v1_dot_router__pb2.SendFeedbackRequest.FromString,
                     response_serializer=weir_dot_v1_dot_router__pb2.SendFeedbackResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=weir_dot_v1_dot_router__pb2.GetStatusRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_router__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class RouterService:
             '/weir.v1.RouterService/SendFeedback',
             weir_dot_v1_dot_router__pb2.SendFeedbackRequest.SerializeToString,
             weir_dot_v1_dot_router__pb2.SendFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.RouterService/GetStatus',
+            weir_dot_v1_dot_router__pb2.GetStatusRequest.SerializeToString,
+            weir_dot_v1_dot_router__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

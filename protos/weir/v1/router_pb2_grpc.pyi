@@ -39,6 +39,8 @@ class RouterServiceStub:
     """The decision alone; nothing is generated."""
     SendFeedback: _grpc.UnaryUnaryMultiCallable[_router_pb2.SendFeedbackRequest, _router_pb2.SendFeedbackResponse]
     """What became of an answer: the labels from which the classifier is retrained."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetStatusRequest, _router_pb2.GetStatusResponse]
+    """What the router does at present and why: thresholds, measurements, classifiers."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -51,6 +53,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """The decision alone; nothing is generated."""
     SendFeedback: _aio.UnaryUnaryMultiCallable[_router_pb2.SendFeedbackRequest, _router_pb2.SendFeedbackResponse]  # type: ignore[assignment]
     """What became of an answer: the labels from which the classifier is retrained."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_router_pb2.GetStatusRequest, _router_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """What the router does at present and why: thresholds, measurements, classifiers."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +82,13 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.SendFeedbackResponse, _abc.Awaitable[_router_pb2.SendFeedbackResponse]]:
         """What became of an answer: the labels from which the classifier is retrained."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _router_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetStatusResponse, _abc.Awaitable[_router_pb2.GetStatusResponse]]:
+        """What the router does at present and why: thresholds, measurements, classifiers."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

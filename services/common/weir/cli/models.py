@@ -1,4 +1,4 @@
-"""`weir models pull|list|verify`: the model store on the command line."""
+"""`weir models pull|list|verify|widen`: the model store on the command line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 from weir.common.config import ConfigError, Settings, load_settings
-from weir.common.errors import WeirError
+from weir.common.errors import ErrorCode, WeirError
 from weir.models.configured import configured_models
 from weir.models.store import ModelStore, State
 
-models_app = typer.Typer(help="Fetch, list and check models.", no_args_is_help=True)
+models_app = typer.Typer(help="Fetch, list, check and widen models.", no_args_is_help=True)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", envvar="WEIR_CONFIG", help="Configuration file (YAML).")
@@ -68,6 +68,50 @@ def verify(names: NamesArgument = None, config: ConfigOption = None) -> None:
     if bad:
         console.print(f"Run `weir models pull {' '.join(bad)}` to fetch what is missing or damaged.")
         raise typer.Exit(1)
+
+
+@models_app.command()
+def widen(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="One of the store, a GGUF file or a Hugging Face folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
+    hidden: Annotated[int, typer.Option(help="Size of the hidden state.")] = 1536,
+    intermediate: Annotated[int, typer.Option(help="Size of the feed-forward layer.")] = 6144,
+    heads: Annotated[int, typer.Option(help="Attention heads.")] = 24,
+    kv_heads: Annotated[int, typer.Option(help="Key-value heads.")] = 8,
+    config: ConfigOption = None,
+) -> None:
+    """Make a Llama-type model bigger with zeros: it computes the same at the cost of a bigger one.
+
+    For measuring speed only: the model that comes out is no better than the one that went in.
+    """
+    try:
+        from weir.models.gguf_weights import read_gguf
+        from weir.models.llama_folder import read_folder, write_folder
+        from weir.models.widening import Width, widen
+    except ModuleNotFoundError as error:
+        typer.secho(f"This needs {error.name}: pip install 'weir[cpu,train]'", fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from None
+    with _errors_shown() as console:
+        source = _files_of(model, config)
+        try:
+            narrow = read_folder(source) if source.is_dir() else read_gguf(source)
+            wide = widen(narrow, Width(hidden, intermediate, heads, kv_heads))
+            write_folder(wide, source, out)
+        except ValueError as error:
+            raise WeirError(ErrorCode.UNSUPPORTED, f"{model} cannot be widened: {error}.") from None
+        size = sum(weight.size for weight in wide.weights.values())
+        console.print(f"[green]ready[/] {out}  {size / 1e9:.2f} B parameters", soft_wrap=True)
+
+
+def _files_of(model: str, config: Path | None) -> Path:
+    if Path(model).exists():
+        return Path(model)
+    _, store = _open(config)
+    # Before ``resolve``, which would let the embedded model stand in for an unknown one.
+    store.state(model)
+    return store.resolve(model).path
 
 
 def _report_states(console: Console, name: str, states: dict[str, State]) -> bool:

@@ -184,6 +184,13 @@ class WeirClient:
         )
         await self._unary(self._connect().SendFeedback, message, timeout)
 
+    async def status(self, *, timeout: float | None = None) -> router_pb2.GetStatusResponse:
+        """Return what the router does at present and why: thresholds, measurements, classifiers."""
+        response: router_pb2.GetStatusResponse = await self._unary(
+            self._connect().GetStatus, router_pb2.GetStatusRequest(), timeout
+        )
+        return response
+
     async def _unary(self, method: Any, message: object, timeout: float | None) -> Any:
         try:
             return await method(message, timeout=timeout, metadata=self._metadata)

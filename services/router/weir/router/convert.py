@@ -9,7 +9,8 @@ from google.protobuf import duration_pb2
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import prompt_from_proto
 from weir.router import domain as d
-from weir.router.decisions import Feedback
+from weir.router.case import Estimate
+from weir.router.receipts.convert import Feedback
 from weir.v1 import router_pb2, types_pb2
 
 _TIERS = {
@@ -71,6 +72,7 @@ def _policy(policy: types_pb2.Policy, default: d.Residency) -> d.Policy:
         raise _invalid("policy.domain", f"is longer than {MAX_DOMAIN_CHARS} characters")
     return d.Policy(
         residency=residency or default,
+        stated=residency is not None,
         allowed=frozenset(_TIERS[value] for value in policy.allowed_tiers) or d.ALL_TIERS,
         max_cost_usd=cost,
         latency_budget_s=budget,
@@ -114,6 +116,8 @@ def decision_to_proto(decision: d.Decision) -> router_pb2.Decision:
         ],
         classifier_revision=decision.classifier_revision,
         complexity_threshold=decision.complexity_threshold,
+        estimates=[_estimate(tier, estimate) for tier, estimate in decision.estimates],
+        signals=[router_pb2.Signal(name=name, value=value) for name, value in decision.signals],
     )
     if decision.estimated_latency_s is not None:
         proto.estimated_latency.CopyFrom(_duration(decision.estimated_latency_s))
@@ -202,6 +206,13 @@ def _usage(usage: d.Usage) -> types_pb2.Usage:
         accepted_tokens=usage.accepted_tokens,
         cost_usd=usage.cost_usd,
         stand_in=usage.stand_in,
+    )
+
+
+def _estimate(tier: d.Tier, estimate: Estimate) -> router_pb2.Estimate:
+    latency = None if estimate.first_token_s is None else _duration(estimate.first_token_s)
+    return router_pb2.Estimate(
+        tier=TIER_VALUES[tier], quality=estimate.quality, latency=latency, cost_usd=estimate.cost_usd
     )
 
 

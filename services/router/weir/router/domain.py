@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from weir.common.prompts import PromptSpec
+
+if TYPE_CHECKING:
+    from weir.router.case import Bounds, Case, Estimate
+    from weir.router.classifier.base import Judgment
 
 
 class Tier(StrEnum):
@@ -29,7 +35,10 @@ class Residency(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the caller allows. ``residency`` is resolved; ``allowed`` is never empty."""
+    """What the caller allows. ``residency`` is resolved; ``stated`` tells whether the caller named one.
+
+    ``allowed`` is never empty in a request; rules and tenants may leave nothing of it.
+    """
 
     residency: Residency = Residency.ANY
     allowed: frozenset[Tier] = ALL_TIERS
@@ -37,6 +46,7 @@ class Policy:
     latency_budget_s: float | None = None
     no_store: bool = False
     domain: str = ""
+    stated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +79,11 @@ class Exclusion:
 class TierState:
     """What is known of a tier now.
 
-    Prices are USD per million tokens. ``first_token_s`` is the measured mean, ``None`` while unmeasured.
-    ``adapters`` maps the domains that the tier was tuned for to the adapter to use (empty: the base model).
+    Prices are USD per million tokens; ``cached_input_usd_per_million`` is ``None`` where cached prompts cost
+    the same. ``first_token_s`` is the measured mean, ``None`` while unmeasured. ``in_flight`` counts our own
+    requests, ``waiting`` those in the shortest queue of a replica that can run ``capacity`` at once (0:
+    unknown). ``adapters`` maps the domains that the tier was tuned for to the adapter to use (empty: the
+    base model).
     """
 
     tier: Tier
@@ -83,7 +96,11 @@ class TierState:
     adapters: tuple[tuple[str, str], ...] = ()
     input_usd_per_million: float = 0.0
     output_usd_per_million: float = 0.0
+    cached_input_usd_per_million: float | None = None
     stand_in: bool = False
+    in_flight: int = 0
+    waiting: int = 0
+    capacity: int = 0
     first_token_s: float | None = None
     latency_s: float | None = None
     mean_completion_tokens: float | None = None
@@ -91,17 +108,30 @@ class TierState:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The measures of a request that eligibility and selection look at; ``prompt_tokens`` is an estimate."""
+    """What eligibility looks at. ``prompt_tokens`` is an estimate.
+
+    ``policy`` is the one in force: the request's own, narrowed by its tenant and by rules. ``barred`` are the
+    tiers that those take from it, with the reason that names them.
+    """
 
     prompt_tokens: int
     max_tokens: int | None
     constraint: str | None
     policy: Policy
+    barred: Mapping[Tier, Reason] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The choice and everything that led to it; ``order`` is the chosen tier and who may take over."""
+    """The choice and everything that led to it.
+
+    Attributes:
+        order: the chosen tier and who may take over.
+        case, bounds: what was chosen from and under what; ``selection.select`` gives the same again.
+        signals: what was measured of the request, as name and value; never its text.
+        judgment: the classifier's, with who gave it.
+        revisions: of the classifier, the policy and the program.
+    """
 
     decision_id: str
     order: tuple[Tier, ...]
@@ -112,13 +142,31 @@ class Decision:
     estimated_cost_usd: float
     reasons: tuple[Reason, ...]
     exclusions: tuple[Exclusion, ...]
-    classifier_revision: str
-    complexity_threshold: float
+    case: Case
+    bounds: Bounds
+    judgment: Judgment
+    signals: tuple[tuple[str, str], ...] = ()
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tier(self) -> Tier:
         """The chosen tier."""
         return self.order[0]
+
+    @property
+    def classifier_revision(self) -> str:
+        """The classifier that judged."""
+        return self.judgment.revision
+
+    @property
+    def complexity_threshold(self) -> float:
+        """The threshold in force when this was decided."""
+        return self.bounds.complexity
+
+    @property
+    def estimates(self) -> tuple[tuple[Tier, Estimate], ...]:
+        """What is expected of every eligible tier, cheapest first."""
+        return tuple((tier, self.case.estimates[tier]) for tier in self.case.eligible)
 
 
 @dataclass(frozen=True, slots=True)

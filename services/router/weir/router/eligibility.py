@@ -1,5 +1,8 @@
 """Which tiers may answer a request at all. Pure; whatever is decided later can only shrink this set.
 
+Tenants, personal data and rules narrow the facts before (see ``policy.limits``): what they take away is
+barred.
+
 The checks run in the order of ``_CHECKS``, the policy's first and the present health last, so that a tier
 excluded as ``unavailable`` is one that would otherwise have been allowed.
 """
@@ -74,6 +77,12 @@ def refuse(result: Eligibility) -> WeirError:
     return WeirError(ErrorCode.NO_ELIGIBLE_TIER, f"{listed}.", metadata=facts)
 
 
+def refuse_fallback() -> WeirError:
+    """Build the error for a request for which the frontier could only take over, and may not."""
+    hint = "Only the frontier is left, and tiers.frontier.fallback_enabled forbids it to take over."
+    return WeirError(ErrorCode.TIER_UNAVAILABLE, hint)
+
+
 _REFUSALS = {
     "unavailable": ErrorCode.TIER_UNAVAILABLE,
     "context_too_long": ErrorCode.CONTEXT_TOO_LONG,
@@ -85,6 +94,10 @@ def _allowed(facts: Facts, state: TierState) -> Reason | None:
     if state.tier in facts.policy.allowed:
         return None
     return Reason("not_allowed", "the policy's allowed_tiers leave it out")
+
+
+def _barred(facts: Facts, state: TierState) -> Reason | None:
+    return facts.barred.get(state.tier)
 
 
 def _residency(facts: Facts, state: TierState) -> Reason | None:
@@ -133,5 +146,5 @@ def _reachable(facts: Facts, state: TierState) -> Reason | None:
 
 
 _CHECKS: tuple[Callable[[Facts, TierState], Reason | None], ...] = (
-    _allowed, _residency, _configured, _domain, _constraint, _context, _cost, _reachable,
+    _allowed, _barred, _residency, _configured, _domain, _constraint, _context, _cost, _reachable,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from weir.models.configured import has_stand_in
 from weir.models.manifest import load_manifest
 from weir.router.domain import Tier, TierState
 from weir.router.statistics import Statistics
+from weir.router.upstreams.balancing import ReplicaLoad
 from weir.router.upstreams.kinds import FRONTIER_PROXY, SLM_WORKER, VERIFIER
 from weir.router.upstreams.pool import ReplicaPool
 from weir.v1 import frontier_proxy_pb2, slm_worker_pb2
@@ -19,6 +20,7 @@ from weir.v1 import frontier_proxy_pb2, slm_worker_pb2
 LOCAL_CONSTRAINTS = frozenset({"json_schema", "regex", "choices", "grammar"})
 # What providers can be held to; a stand-in, being local, decodes under any.
 FRONTIER_CONSTRAINTS = frozenset({"json_schema", "choices"})
+_IDLE = ReplicaLoad("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Fleet:
             Tier.FRONTIER: settings.tiers.frontier,
         }
         self._settings = settings.tiers
+        self._prices = settings.frontier.prices
         self._statistics = statistics
         hybrid, manifest = settings.tiers.hybrid, load_manifest(settings.models.manifest)
         # Until a verifier's first answer tells, the configuration does.
@@ -119,8 +122,14 @@ class Fleet:
             max_context=min(settings.max_context, listed.max_context or settings.max_context),
             constraints=LOCAL_CONSTRAINTS if listed.stand_in else FRONTIER_CONSTRAINTS,
             prices=(listed.input_usd_per_million, listed.output_usd_per_million),
+            cached_input=self._cached_price(listed.model),
             stand_in=listed.stand_in,
         )
+
+    def _cached_price(self, model: str) -> float | None:
+        """The configured one alone: a proxy lists prices of fresh prompts."""
+        price = self._prices.get(model)
+        return price.cached_input_usd_per_million if price else None
 
     def _listed(self) -> _Listed | None:
         """Read each list of models once: it comes anew every half minute, decisions by the hundred."""
@@ -141,9 +150,12 @@ class Fleet:
         reachable: bool = True,
         adapters: tuple[tuple[str, str], ...] = (),
         prices: tuple[float, float] = (0.0, 0.0),
+        cached_input: float | None = None,
         stand_in: bool = False,
     ) -> TierState:
         pool, measured = self.pools[tier], self._statistics.tiers[tier]
+        loads = pool.loads()
+        idlest = min(loads, key=lambda load: load.pressure, default=_IDLE)
         return TierState(
             tier=tier,
             model=model,
@@ -155,7 +167,11 @@ class Fleet:
             adapters=adapters,
             input_usd_per_million=prices[0],
             output_usd_per_million=prices[1],
+            cached_input_usd_per_million=cached_input,
             stand_in=stand_in,
+            in_flight=sum(load.in_flight for load in loads),
+            waiting=idlest.waiting,
+            capacity=idlest.capacity,
             first_token_s=measured.first_token_s.value,
             latency_s=measured.latency_s.value,
             mean_completion_tokens=measured.completion_tokens.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -11,16 +12,19 @@ import structlog
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.router import spans
-from weir.router.adjustment import ThresholdController
-from weir.router.decisions import DecisionStore
+from weir.router.classifier.text import routing_text
+from weir.router.control.controller import Controller
 from weir.router.domain import Ask, Decision, Finished, Handover, Reason, Tier, TierFinished
 from weir.router.facts import affinity_key
-from weir.router.faults import OTHER_REPLICA, OTHER_TIER, mid_stream
+from weir.router.faults import OTHER_REPLICA, OTHER_TIER, TIER_FAILS, mid_stream
 from weir.router.fleet import Fleet
 from weir.router.jobs import JobFactory
+from weir.router.live.outcomes import Outcomes
 from weir.router.metrics import RouterMetrics
 from weir.router.planner import Plan, Planner
 from weir.router.progress import Progress
+from weir.router.receipts.convert import Feedback
+from weir.router.receipts.store import ReceiptStore
 from weir.router.statistics import Statistics
 from weir.router.upstreams.streams import STREAMS, TierEvent
 from weir.v1 import types_pb2
@@ -38,10 +42,11 @@ class DataPlane:
         planner: Planner,
         fleet: Fleet,
         jobs: JobFactory,
-        store: DecisionStore,
+        store: ReceiptStore,
         statistics: Statistics,
         metrics: RouterMetrics,
-        controller: ThresholdController,
+        controller: Controller,
+        outcomes: Outcomes,
     ) -> None:
         self._planner = planner
         self._fleet = fleet
@@ -50,10 +55,11 @@ class DataPlane:
         self._statistics = statistics
         self._metrics = metrics
         self._controller = controller
+        self._outcomes = outcomes
 
     async def route(self, ask: Ask) -> Decision:
         """Return the decision alone. Raises WeirError (see ``Planner.plan``)."""
-        return (await self._plan(ask)).decision
+        return (await self._plan(ask, generated=False)).decision
 
     async def generate(self, ask: Ask) -> AsyncGenerator[Event]:
         """Stream one Decision, then deltas with any hand-overs, then one Finished.
@@ -62,7 +68,7 @@ class DataPlane:
             WeirError: as ``Planner.plan``; what the last tier said; STREAM_BROKEN after the first delta.
         """
         progress = Progress()
-        plan = await self._plan(ask)
+        plan = await self._plan(ask, generated=True)
         how = "cancelled"
         try:
             yield plan.decision
@@ -75,11 +81,24 @@ class DataPlane:
             raise
         finally:
             self._store.finish(plan.decision.decision_id, progress.outcome(how))
+            self._outcomes.answered(plan.decision, how, progress, current_call().tenant)
 
-    async def _plan(self, ask: Ask) -> Plan:
+    async def label(self, decision_id: str, feedback: Feedback) -> None:
+        """Keep what the caller found of an answer. Raises WeirError UNKNOWN_DECISION."""
+        decision = await self._store.label(decision_id, feedback, tenant=current_call().tenant)
+        self._outcomes.labeled(decision, feedback)
+
+    async def _plan(self, ask: Ask, *, generated: bool) -> Plan:
         plan = await self._planner.plan(ask)
         spans.decided(plan.decision, stand_in=plan.states[plan.decision.tier].stand_in)
-        self._store.record(plan.decision, plan.facts, request_id=ask.request_id, tenant=current_call().tenant)
+        self._store.record(
+            plan.decision,
+            plan.facts,
+            request_id=ask.request_id,
+            tenant=current_call().tenant,
+            prompt=routing_text(ask.prompt.messages) if self._store.keeps_prompts else None,
+            generated=generated,
+        )
         return plan
 
     async def _answer(self, plan: Plan, progress: Progress) -> AsyncGenerator[Event]:
@@ -100,6 +119,7 @@ class DataPlane:
                 handover = _takes_over(tier, left[0], error)
             else:
                 return
+            progress.handovers += 1
             spans.handed_over(handover)
             yield handover
 
@@ -122,10 +142,18 @@ class DataPlane:
                 progress.lose(tier, plan.states[tier].model, error)
                 retry = error.code in OTHER_REPLICA and not progress.sent and len(tried) < MAX_REPLICAS_TRIED
                 if not retry or not set(pool.addresses) - tried:
+                    self._note_failure(plan, tier, error)
                     raise
                 log.info("replica_failed_over", tier=tier, reason=error.code)
             else:
                 return
+
+    def _note_failure(self, plan: Plan, tier: Tier, error: WeirError) -> None:
+        if error.code in TIER_FAILS:
+            cost = float(error.metadata.get("cost_usd", 0.0))
+            self._controller.observe(
+                plan.decision.case, tier, first_token_s=math.inf, cost_usd=cost, failed=True
+            )
 
     async def _tell(self, plan: Plan, progress: Progress, event: TierEvent, *, capped: bool) -> Event | None:
         """Turn a tier's event into the client's; ``None`` where there is nothing to tell."""
@@ -135,6 +163,8 @@ class DataPlane:
                 return event
             return types_pb2.TokenDelta(text=event.text, source=event.source) if event.text else None
         if isinstance(event, Handover):
+            progress.handovers += 1
+            progress.escalated = True
             spans.handed_over(event)
             return event
         return await self._finish(plan, progress, event, capped=capped)
@@ -151,9 +181,17 @@ class DataPlane:
         tier = progress.tier or plan.decision.tier
         for usage in finished.usage:
             self._fleet.saw(usage.tier, usage.model, stand_in=usage.stand_in)
-        self._statistics.add(progress.answer(tier, finished))
+        answer = progress.answer(tier, finished)
+        self._statistics.add(answer)
+        self._planner.answered(plan, tier, answer.first_token_s)
         self._metrics.answered(tier, finished, schema_valid=progress.valid)
-        self._controller.update()
+        self._controller.observe(
+            plan.decision.case,
+            tier,
+            first_token_s=answer.first_token_s,
+            cost_usd=finished.cost_usd,
+            handed_over=progress.escalated,
+        )
         spans.answered(finished)
         return finished
 

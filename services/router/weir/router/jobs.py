@@ -27,7 +27,7 @@ class JobFactory:
         Raises:
             WeirError: COST_LIMIT when what was spent leaves nothing for an answer.
         """
-        policy = plan.ask.policy
+        policy = plan.facts.policy
         left = None if policy.max_cost_usd is None else max(0.0, policy.max_cost_usd - spent_usd)
         prompt = self._filled(plan.ask.prompt, tier)
         capped = False

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from weir.common.errors import WeirError
 from weir.router import pricing
-from weir.router.decisions import Outcome
 from weir.router.domain import Finish, Finished, Tier, TierFinished, Usage
 from weir.router.planner import Plan
+from weir.router.receipts.convert import Outcome
 from weir.router.statistics import Answer
 from weir.v1 import types_pb2
 
@@ -27,6 +27,8 @@ class Progress:
     usage: list[Usage] = field(default_factory=list)
     finished: Finished | None = None
     valid: bool | None = None
+    escalated: bool = False
+    handovers: int = 0
 
     @property
     def sent(self) -> bool:
@@ -97,7 +99,7 @@ class Progress:
         )
 
     def outcome(self, how: str) -> Outcome:
-        """Return what the decision store keeps."""
+        """Return what the receipts keep."""
         first = None if self.first_token_at is None else self.first_token_at - self.started
         return Outcome(
             outcome=how,
@@ -108,6 +110,7 @@ class Progress:
             first_token_s=first,
             total_s=time.monotonic() - self.started,
             valid=self.valid,
+            handovers=self.handovers,
         )
 
 
@@ -115,4 +118,4 @@ def _confidence(plan: Plan, usage: list[Usage]) -> float:
     """See ``Finished.confidence``."""
     fit = 1 - plan.signal.complexity
     by_frontier = bool(usage) and usage[-1].tier is Tier.FRONTIER and not usage[-1].stand_in
-    return min(1.0, fit + plan.signal.benefit) if by_frontier else fit
+    return min(1.0, max(0.0, fit + plan.signal.gain)) if by_frontier else fit

@@ -10,7 +10,7 @@ from weir.common.config.model import Routing
 from weir.common.context import current_call
 from weir.common.grpc_types import ServicerContext
 from weir.router import convert
-from weir.router.decisions import DecisionStore
+from weir.router.control.convert import Introspection
 from weir.router.domain import Ask, Residency
 from weir.router.generate import DataPlane
 from weir.v1 import router_pb2, router_pb2_grpc
@@ -19,10 +19,10 @@ from weir.v1 import router_pb2, router_pb2_grpc
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """The front door. Errors leave as WeirError; the interceptor turns them into statuses."""
 
-    def __init__(self, plane: DataPlane, store: DecisionStore, routing: Routing) -> None:
+    def __init__(self, plane: DataPlane, routing: Routing, introspection: Introspection) -> None:
         self._plane = plane
-        self._store = store
         self._routing = routing
+        self._introspection = introspection
 
     async def Generate(
         self, request: router_pb2.GenerateRequest, context: ServicerContext
@@ -47,8 +47,16 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     ) -> router_pb2.SendFeedbackResponse:
         """Store a label."""
         del context
-        await self._store.label(request.decision_id, convert.feedback_from_proto(request))
+        feedback = convert.feedback_from_proto(request)
+        await self._plane.label(request.decision_id, feedback)
         return router_pb2.SendFeedbackResponse()
+
+    async def GetStatus(
+        self, request: router_pb2.GetStatusRequest, context: ServicerContext
+    ) -> router_pb2.GetStatusResponse:
+        """Return what the router does at present and why."""
+        del request, context
+        return self._introspection.status()
 
     def _ask(self, request: router_pb2.GenerateRequest | router_pb2.RouteRequest, request_id: str) -> Ask:
         return convert.ask_from_proto(

@@ -109,6 +109,10 @@ def _mapped_section(annotation: Any) -> type[BaseModel] | None:
     return _section(get_args(annotation)[1]) if get_origin(annotation) is dict else None
 
 
+def _listed_section(annotation: Any) -> type[BaseModel] | None:
+    return _section(get_args(annotation)[0]) if get_origin(annotation) is list else None
+
+
 def _unknown(content: object, schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
     """Yield the dotted name of each key that the schema lacks, with the nearest one it has."""
     if not isinstance(content, dict):
@@ -125,6 +129,9 @@ def _unknown(content: object, schema: type[BaseModel], prefix: str = "") -> Iter
         elif (entry := _mapped_section(annotation)) and isinstance(value, dict):
             for item, nested in value.items():
                 yield from _unknown(nested, entry, f"{prefix}{name}.{item}.")
+        elif (entry := _listed_section(annotation)) and isinstance(value, list):
+            for index, nested in enumerate(value):
+                yield from _unknown(nested, entry, f"{prefix}{name}.{index}.")
 
 
 def _check_environment(environ: Mapping[str, str]) -> None:

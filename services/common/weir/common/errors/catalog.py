@@ -74,6 +74,9 @@ CATALOG = MappingProxyType(
         C.STREAM_BROKEN: Entry(
             _S.UNAVAILABLE, "The answer broke off before its end; send the request again.", 0.5
         ),
+        C.STORE_UNAVAILABLE: Entry(
+            _S.UNAVAILABLE, "The database of the receipts cannot be used now; retry later.", 5.0
+        ),
         C.SHUTTING_DOWN: Entry(_S.UNAVAILABLE, "The server is shutting down; retry on another replica.", 0.5),
         C.PROVIDER_FAILED: Entry(_S.UNAVAILABLE, "The provider failed; retry, or configure a fallback.", 1.0),
         C.PROVIDER_REJECTED: Entry(

@@ -1,21 +1,28 @@
-"""The sentence encoder on ONNX Runtime."""
+"""The network that embeds prompts, on ONNX Runtime."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from weir.router.classifier.text import Wordpieces, numeric_features, open_tokenizer, tokenize
+from weir.router.classifier import artifact
+from weir.router.classifier.artifact import ModelFacts
+from weir.router.classifier.form import form_features
+from weir.router.classifier.lanes import Network
+from weir.router.classifier.providers import CPU, Provider, opened
+from weir.router.classifier.text import Wordpieces, open_tokenizer, tokenize
 
 THREADS = 2
 SPIN_US = 200
+Rows = npt.NDArray[np.float32]
 
 
-def session(path: Path, threads: int = THREADS) -> ort.InferenceSession:
-    """Open a model for the CPU.
+def session(path: Path, threads: int = THREADS, providers: Sequence[Provider] = CPU) -> ort.InferenceSession:
+    """Open a model.
 
     Threads spin for ``SPIN_US`` at most: not at all costs a fifth more time at 64 wordpieces, without a bound
     they would take the language model's cores while idle.
@@ -26,33 +33,32 @@ def session(path: Path, threads: int = THREADS) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return opened(path, options, providers)
 
 
 class Encoder:
-    """Prompts to feature rows: the sentence embedding, then the plain numbers of ``text.FEATURES``."""
+    """Prompts to feature rows: the embedding, then the plain numbers of ``form.FEATURES``."""
 
-    def __init__(self, model: Path, tokenizer: Path, max_tokens: int, threads: int = THREADS) -> None:
-        self._session = session(model, threads)
-        self._tokenizer = open_tokenizer(tokenizer)
-        self._max_tokens = max_tokens
-
-    @property
-    def dimensions(self) -> int:
-        """Length of an embedding."""
-        return int(self._session.get_outputs()[0].shape[1])
+    def __init__(
+        self, folder: Path, facts: ModelFacts, threads: int = THREADS, providers: Sequence[Provider] = CPU
+    ) -> None:
+        path = folder / artifact.MODEL
+        self._network = Network(
+            path, lambda count: session(path, count, providers), threads, on_cpu=tuple(providers) == CPU
+        )
+        self._tokenizer = open_tokenizer(folder / artifact.TOKENIZER)
+        self.facts = facts
 
     def tokenize(self, text: str) -> Wordpieces:
-        """Return the wordpieces that the encoder sees, and how many there are in all."""
-        return tokenize(self._tokenizer, text, self._max_tokens)
+        """Return the tokens that the network sees, and how many there are in all."""
+        return tokenize(self._tokenizer, text, self.facts.max_tokens, self.facts.begin, self.facts.end)
 
-    def embed(self, pieces: Wordpieces) -> npt.NDArray[np.float32]:
-        """Return the sentence embedding: mean over the positions, of length 1, float32 [1, dimensions]."""
-        rows: npt.NDArray[np.float32] = self._session.run(None, {"input_ids": pieces.ids[None]})[0]
-        return rows
+    def embed(self, pieces: Sequence[Wordpieces]) -> Rows:
+        """Return the embeddings, float32 [len(pieces), dimensions]; see ``lanes`` for several at a time."""
+        return self._network.embed([prompt.ids for prompt in pieces])
 
-    def features(self, text: str) -> tuple[npt.NDArray[np.float32], int]:
-        """Return the heads' input, float32 [1, dimensions + 6], and the untruncated wordpiece count."""
-        pieces = self.tokenize(text)
-        numbers = numeric_features(text, pieces.total)[None]
-        return np.concatenate([self.embed(pieces), numbers], axis=1), pieces.total
+    def features(self, texts: Sequence[str]) -> tuple[Rows, list[int]]:
+        """Return the heads' input, float32 [len(texts), dimensions + 36], and the whole token counts."""
+        pieces = [self.tokenize(text) for text in texts]
+        numbers = np.stack([form_features(text) for text in texts])
+        return np.concatenate([self.embed(pieces), numbers], axis=1), [prompt.total for prompt in pieces]

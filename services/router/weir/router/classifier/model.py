@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,70 +11,50 @@ import numpy.typing as npt
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.classifier import artifact
 from weir.router.classifier.artifact import ArtifactMetadata, Calibration
+from weir.router.classifier.base import Assessment, DomainShare
 from weir.router.classifier.encoder import THREADS, Encoder, session
+from weir.router.classifier.providers import CPU, Provider
 
 _WARM_UP = "How many wordpieces does a warm-up prompt need before the first real one is fast?"
 _EDGE = 1e-6
-Floats = npt.NDArray[np.float32]
+# Domains less likely than this are not named.
+_LEAST_DOMAIN = 0.05
+Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """What the classifier says about one prompt.
-
-    Attributes:
-        complexity: calibrated probability that the small model's answer would not do, 0 to 1.
-        benefit: calibrated probability that it would not do *and* that the strong model's would, 0 to 1: what
-            an escalation is worth. Prompts that no model answers have a high complexity and a low benefit.
-        tokens: the prompt's length in MiniLM wordpieces, untruncated (extrapolated past 65,536 characters).
-        domain: the likeliest subject group, and ``domain_probability`` its probability.
-    """
-
-    complexity: float
-    benefit: float
-    tokens: int
-    domain: str
-    domain_probability: float
-
-    @property
-    def confidence(self) -> float:
-        """Probability of the likelier outcome, 0.5 to 1: how sure the classifier is, whichever way it leans.
-
-        It is not the probability that a choice against that outcome is right: a policy whose threshold is
-        not 0.5 takes ``1 - complexity`` for the small model.
-        """
-        return max(self.complexity, 1.0 - self.complexity)
-
-
-def calibrated(score: npt.ArrayLike, calibration: Calibration) -> npt.NDArray[np.float64]:
-    """Turn a head's raw probabilities into calibrated ones (Platt scaling on the logit)."""
+def calibrated(score: npt.ArrayLike, calibration: Calibration) -> Floats:
+    """Turn a head's raw probabilities into calibrated ones (see ``artifact.Calibration``)."""
     clipped = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
-    logit = np.log(clipped / (1 - clipped))
-    result: npt.NDArray[np.float64] = 1 / (1 + np.exp(-(calibration.slope * logit + calibration.intercept)))
+    low, high = np.log(clipped), np.log1p(-clipped)
+    scores = calibration.slope * (low - high) + calibration.tilt * (low + high) + calibration.intercept
+    result: Floats = 1 / (1 + np.exp(-scores))
     return result
 
 
 class Classifier:
-    """A loaded artifact. Thread-safe; ``classify`` blocks, so call it through ``asyncio.to_thread``."""
+    """A loaded artifact, of the encoder class or the 1B class alike. Thread-safe; ``assess`` blocks."""
 
-    def __init__(self, folder: Path, metadata: ArtifactMetadata, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        metadata: ArtifactMetadata,
+        threads: int = THREADS,
+        providers: Sequence[Provider] = CPU,
+    ) -> None:
         self.metadata = metadata
-        self.revision = metadata.revision
-        self._encoder = Encoder(
-            folder / artifact.ENCODER, folder / artifact.TOKENIZER, metadata.encoder.max_tokens, threads
-        )
-        self._heads = {
-            name: session(folder / name, 1)
-            for name in (artifact.COMPLEXITY_HEAD, artifact.BENEFIT_HEAD, artifact.DOMAIN_HEAD)
-        }
+        self.encoder = Encoder(folder, metadata.model, threads, providers)
+        self._heads = session(folder / artifact.HEADS, 1)
 
     @classmethod
-    def load(cls, folder: Path | None = None, threads: int = THREADS) -> Classifier:
+    def load(
+        cls, folder: Path | None = None, threads: int = THREADS, providers: Sequence[Provider] = CPU
+    ) -> Classifier:
         """Check the hashes, open the models and run them once.
 
         Args:
             folder: an artifact made by ``weir router train``; the packaged one where ``None``.
-            threads: of the encoder.
+            threads: of the network, on a CPU.
+            providers: ONNX Runtime's execution providers, the preferred one first (see ``providers``).
 
         Raises:
             WeirError: MODEL_UNAVAILABLE for missing, changed or unreadable files.
@@ -83,8 +62,8 @@ class Classifier:
         where = folder or artifact.PACKAGED
         metadata = artifact.verify(where)
         try:
-            loaded = cls(where, metadata, threads)
-            loaded.classify(_WARM_UP)
+            loaded = cls(where, metadata, threads, providers)
+            loaded.assess([_WARM_UP])
         # ONNX Runtime's exceptions share no public base class.
         except Exception as error:
             hint = (
@@ -93,25 +72,40 @@ class Classifier:
             raise WeirError(ErrorCode.MODEL_UNAVAILABLE, hint, internal=f"{where}: {error}") from error
         return loaded
 
-    def classify(self, text: str) -> Assessment:
-        """Assess one prompt (see ``text.routing_text`` for chats). Blocks for some milliseconds."""
-        features, tokens = self._encoder.features(text)
-        domains = self._run(artifact.DOMAIN_HEAD, features)
-        best = int(np.argmax(domains))
-        return Assessment(
-            complexity=self._probability(artifact.COMPLEXITY_HEAD, features),
-            benefit=self._probability(artifact.BENEFIT_HEAD, features),
-            tokens=tokens,
-            domain=self.metadata.domains[best],
-            domain_probability=float(domains[best]),
-        )
+    @property
+    def revision(self) -> str:
+        """The content hash that names it in every decision."""
+        return self.metadata.revision
 
-    def _run(self, head: str, features: Floats) -> Floats:
-        probabilities: Floats = self._heads[head].run(None, {"features": features})[0][0]
-        return probabilities
+    @property
+    def prior(self) -> Assessment:
+        """What holds of a prompt of which nothing is known: the means over the training rows."""
+        data = self.metadata.data
+        return Assessment(1 - data.weak_accuracy, data.gain, 0, ())
 
-    def _probability(self, head: str, features: Floats) -> float:
-        found = float(calibrated(self._run(head, features)[1], self.metadata.calibration[head]))
-        if not math.isfinite(found):
-            raise WeirError(ErrorCode.INTERNAL, internal=f"{head} gave no finite probability")
-        return found
+    @property
+    def conformal(self) -> dict[str, list[float]]:
+        """Quantiles of the nonconformity on calibration rows (see ``conformal.conformal_quantiles``)."""
+        return self.metadata.conformal
+
+    def assess(self, texts: Sequence[str]) -> list[Assessment]:
+        """Assess prompts (see ``text.routing_text`` for chats), padded to the longest. Blocks."""
+        features, tokens = self.encoder.features(texts)
+        return self.judge(features, tokens)
+
+    def judge(self, features: npt.NDArray[np.float32], tokens: Sequence[int]) -> list[Assessment]:
+        """Assess prompts by their feature rows (see ``Encoder.features``)."""
+        events, domains = self._heads.run(["events", "domains"], {"features": features})
+        complexity = calibrated(events[:, 0], self.metadata.calibration)
+        gain = np.asarray(events[:, 1], np.float64)
+        if not (np.isfinite(complexity).all() and np.isfinite(gain).all()):
+            raise WeirError(ErrorCode.INTERNAL, internal="the classifier gave no finite probability")
+        return [
+            Assessment(float(c), float(np.clip(g, -1, 1)), count, self._domains(row))
+            for c, g, count, row in zip(complexity, gain, tokens, domains, strict=True)
+        ]
+
+    def _domains(self, shares: npt.NDArray[np.float32]) -> tuple[DomainShare, ...]:
+        likely = np.flatnonzero(shares >= _LEAST_DOMAIN)
+        order = likely[np.argsort(-shares[likely], kind="stable")]
+        return tuple(DomainShare(self.metadata.domains[i], float(shares[i])) for i in order)

@@ -1,4 +1,4 @@
-"""From a conversation to the text that is classified, and from text to wordpieces and plain numbers."""
+"""From a conversation to the text that is classified, and from text to wordpieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from weir.engines.base import ChatMessage
 MAX_EARLIER_CHARS = 1_000
 # Texts past this are tokenized at both ends only, so that a huge prompt cannot hold a thread for long.
 MAX_EXACT_CHARS = 65_536
-FEATURES = ("log_tokens", "chars_per_token", "digit_share", "symbol_share", "upper_share", "log_lines")
 
 
 def routing_text(messages: Sequence[ChatMessage]) -> str:
@@ -48,7 +47,9 @@ def open_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def tokenize(tokenizer: Tokenizer, text: str, max_tokens: int) -> Wordpieces:
+def tokenize(
+    tokenizer: Tokenizer, text: str, max_tokens: int, begin: list[int], end: list[int]
+) -> Wordpieces:
     """Split into wordpieces; a long prompt keeps its beginning and its end, where the question usually is.
 
     Past ``MAX_EXACT_CHARS`` the middle is not read and ``total`` is extrapolated from the two ends.
@@ -62,33 +63,7 @@ def tokenize(tokenizer: Tokenizer, text: str, max_tokens: int) -> Wordpieces:
         head, tail = tokenizer.encode_batch([clean[:half], clean[-half:]], add_special_tokens=False)
         pieces = head.ids + tail.ids
         total = round(len(pieces) * len(clean) / MAX_EXACT_CHARS)
-    room = max_tokens - 2
+    room = max_tokens - len(begin) - len(end)
     if len(pieces) > room:
-        pieces = pieces[: room - room // 2] + pieces[-(room // 2) :]
-    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    return Wordpieces(np.array([first, *pieces, last], dtype=np.int64), total)
-
-
-def numeric_features(text: str, total: int) -> npt.NDArray[np.float32]:
-    """Return what ``FEATURES`` names, float32 [6]: form and length, which the embedding hardly keeps."""
-    half = MAX_EXACT_CHARS // 2
-    sample = text if len(text) <= MAX_EXACT_CHARS else text[:half] + text[-half:]
-    codes = np.frombuffer(sample.encode("utf-32-le", errors="replace"), dtype=np.uint32)
-    size = max(len(codes), 1)
-    digits = np.count_nonzero((codes >= 48) & (codes <= 57))
-    upper = np.count_nonzero((codes >= 65) & (codes <= 90))
-    lower = np.count_nonzero((codes >= 97) & (codes <= 122))
-    spaces = np.count_nonzero((codes == 32) | (codes == 10))
-    symbols = np.count_nonzero(codes < 128) - digits - upper - lower - spaces
-    lines = np.count_nonzero(codes == 10)
-    return np.array(
-        [
-            np.log1p(total),
-            min(len(text) / max(total, 1), 16.0),
-            digits / size,
-            symbols / size,
-            upper / size,
-            np.log1p(lines),
-        ],
-        dtype=np.float32,
-    )
+        pieces = pieces[: room - room // 2] + pieces[len(pieces) - room // 2 :]
+    return Wordpieces(np.array([*begin, *pieces, *end], dtype=np.int64), total)

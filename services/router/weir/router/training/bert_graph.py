@@ -1,7 +1,8 @@
 """A BERT encoder's safetensors as an ONNX graph, without PyTorch.
 
-The graph takes one prompt, ``input_ids`` int64 [1, n] without padding, and gives its ``embedding`` float32
-[1, hidden]: the mean over the positions, scaled to length 1 (sentence-transformers' pooling for MiniLM).
+The graph takes prompts padded on the right, ``input_ids`` and ``attention_mask`` int64 [b, n], and gives
+their ``embedding`` float32 [b, hidden]: the mean over the unpadded positions, scaled to length 1
+(sentence-transformers' pooling for MiniLM).
 Layers: Devlin et al. 2018 (arXiv 1810.04805), post-norm, exact GELU; attention, skip-layer-norm and bias-GELU
 are ONNX Runtime's fused operators.
 """
@@ -22,7 +23,7 @@ from safetensors.numpy import load_file
 Array = npt.NDArray[np.float32]
 OPSET = 18
 CONTRIB = "com.microsoft"
-_NOT_FLOAT = frozenset({"length", "word_rows", "embedding"})
+_NOT_FLOAT = frozenset({"length", "word_rows", "key_mask", "embedding"})
 
 
 class _Graph:
@@ -44,8 +45,8 @@ class _Graph:
         return self.add(op, inputs, output, domain=CONTRIB, **attributes)
 
 
-def build(folder: Path, *, int8_embeddings: bool) -> onnx.ModelProto:
-    """Build the graph of the model in ``folder`` (config.json, model.safetensors).
+def build(folder: Path, *, int8_embeddings: bool, layers: int | None = None) -> onnx.ModelProto:
+    """Build the graph of the model in ``folder`` (config.json, model.safetensors), or of its first layers.
 
     With ``int8_embeddings`` the word embeddings, half of MiniLM's weights, are stored as int8 with one scale
     for each word; ONNX Runtime's own quantizer has one scale for the whole table.
@@ -54,12 +55,20 @@ def build(folder: Path, *, int8_embeddings: bool) -> onnx.ModelProto:
     weights = load_file(folder / "model.safetensors")
     graph = _Graph()
     hidden = _embeddings(graph, weights, config["layer_norm_eps"], int8=int8_embeddings)
-    for index in range(config["num_hidden_layers"]):
+    graph.add("Cast", ["attention_mask"], "key_mask", to=TensorProto.INT32)
+    for index in range(min(layers or config["num_hidden_layers"], config["num_hidden_layers"])):
         hidden = _layer(graph, weights, index, hidden, config)
-    axis = graph.constant("axis", np.array([1]))
-    mean = graph.add("ReduceMean", [hidden, axis], "pooled", keepdims=0)
-    graph.add("LpNormalization", [mean], "embedding", axis=1, p=2)
+    _pool(graph, hidden)
     return _model(graph, config["hidden_size"])
+
+
+def _pool(graph: _Graph, hidden: str) -> None:
+    # The norm that follows makes a division by the number of positions needless.
+    graph.add("Cast", ["attention_mask"], "weights", to=TensorProto.FLOAT)
+    row = graph.add("Unsqueeze", ["weights", graph.constant("middle", np.array([1]))], "weight_row")
+    total = graph.add("MatMul", [row, hidden], "pooled_row")
+    pooled = graph.add("Squeeze", [total, graph.constant("pooled_axis", np.array([1]))], "pooled")
+    graph.add("LpNormalization", [pooled], "embedding", axis=1, p=2)
 
 
 def _embeddings(graph: _Graph, weights: Mapping[str, Array], epsilon: float, *, int8: bool) -> str:
@@ -115,7 +124,7 @@ def _attention(graph: _Graph, weights: Mapping[str, Array], index: int, hidden: 
     graph.nodes.append(
         helper.make_node("Split", [joined], outputs, name=f"{name}_split", axis=-1, num_outputs=3)
     )
-    inputs = [*outputs, graph.constant(f"{name}_qkv_bias", bias)]
+    inputs = [*outputs, graph.constant(f"{name}_qkv_bias", bias), "key_mask"]
     return graph.fused("MultiHeadAttention", inputs, f"{name}_heads", num_heads=heads)
 
 
@@ -151,8 +160,11 @@ def _model(graph: _Graph, hidden: int) -> onnx.ModelProto:
     made = helper.make_graph(
         graph.nodes,
         "sentence_encoder",
-        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "n"])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, hidden])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "n"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["b", hidden])],
         initializer=graph.constants,
         value_info=floats,
     )

@@ -1,24 +1,28 @@
-"""`weir router train|evaluate|inspect|encoders`: making, measuring and reading the router's classifier."""
+"""`weir router train|inspect|encoders`: making and reading the router's classifier."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
 from weir.common.errors import WeirError
+from weir.router.training.console import fail, note, read_rows
+from weir.router.training.evaluate_cli import Strong, Weak
+from weir.router.training.trunk import command
+from weir.router.training.trunk.plan import POOLINGS, PRECISIONS, Tuning
 
 if TYPE_CHECKING:
-    from weir.router.training.dataset import Dataset
     from weir.router.training.evaluation import Table
 
 router_app = typer.Typer(no_args_is_help=True, help="The router's classifier: train, measure, look inside.")
-_TRAINING = ("onnx", "onnx_ir", "safetensors", "skl2onnx", "sklearn")
+_TRUNK = "With --trunk"
+_TRAINING = ("onnx", "onnx_ir", "safetensors", "sklearn")
 
 Data = Annotated[
     Path, typer.Option("--data", help="JSON lines: prompt, domain, weak_correct, strong_correct.")
@@ -38,21 +42,85 @@ def train(
     quantization: Annotated[
         str | None, typer.Option(help="How the encoder is stored, one of those that `encoders` compares.")
     ] = None,
+    weak: Weak = None,
+    strong: Strong = None,
     weak_model: Annotated[str, typer.Option(help="Whose answers weak_correct judges.")] = "unknown",
     strong_model: Annotated[str, typer.Option(help="Whose answers strong_correct judges.")] = "unknown",
     data_license: Annotated[str, typer.Option(help="License of the data, kept in the artifact.")] = "unknown",
+    trunk: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fine-tune this Hugging Face folder instead: the 1B class.", rich_help_panel=_TRUNK
+        ),
+    ] = None,
+    lora: Annotated[
+        int,
+        typer.Option(min=0, help="Rank of low-rank updates; 0 trains the weights.", rich_help_panel=_TRUNK),
+    ] = 0,
+    freeze: Annotated[
+        int, typer.Option(min=0, help="First layers that stay as they are.", rich_help_panel=_TRUNK)
+    ] = 0,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep the first layers only; three of MiniLM, all of a trunk, by default."),
+    ] = None,
+    pooling: Annotated[str, typer.Option(help="auto, last, mean or cls.", rich_help_panel=_TRUNK)] = "auto",
+    max_tokens: Annotated[
+        int, typer.Option(min=8, help="Longer prompts keep both ends.", rich_help_panel=_TRUNK)
+    ] = 256,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_TRUNK)] = 3,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=_TRUNK)] = None,
+    holdout: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=0.9, help="Share of rows kept for the calibration.", rich_help_panel=_TRUNK
+        ),
+    ] = 0.15,
+    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRUNK)] = 0,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, int8 or int4.", rich_help_panel=_TRUNK)
+    ] = "int8",
+    master: Annotated[
+        Path | None, typer.Option(help="Keep it in fp32 too, for `export`.", rich_help_panel=_TRUNK)
+    ] = None,
+    trunk_license: Annotated[
+        str, typer.Option(help="The trunk's license.", rich_help_panel=_TRUNK)
+    ] = "unknown",
 ) -> None:
     """Train the classifier on labeled prompts and write an artifact that `routing.classifier` can name."""
+    if trunk is not None:
+        tuning = Tuning(
+            pooling=command.chosen("--pooling", pooling, POOLINGS),
+            layers=layers,
+            freeze=freeze,
+            lora=lora,
+            epochs=epochs,
+            max_tokens=max_tokens,
+            rate=rate,
+            holdout=holdout,
+            seed=seed,
+        )
+        command.train_trunk(
+            trunk,
+            (data, validation),
+            tuning,
+            command.chosen("--precision", precision, PRECISIONS),
+            (out, master),
+            command.Facts(weak_model, strong_model, data_license, trunk_license),
+        )
+        return
     _require_training()
     from weir.router.training import pipeline, quantize, source
+    from weir.router.training.recalibration import UnfitLabelsError
 
     scheme = quantization or quantize.CHOSEN
     if scheme not in quantize.SCHEMES:
-        _fail(f"'{scheme}' is none of {', '.join(quantize.SCHEMES)}.")
+        fail(f"'{scheme}' is none of {', '.join(quantize.SCHEMES)}.")
     plan = pipeline.Plan(
-        train=_read(data),
-        validation=_read(validation) if validation else None,
+        train=read_rows(data, weak, strong),
+        validation=read_rows(validation, weak, strong) if validation else None,
         encoder=encoder,
+        layers=layers or pipeline.LAYERS,
         scheme=scheme,
         weak_model=weak_model,
         strong_model=strong_model,
@@ -60,36 +128,10 @@ def train(
     )
     try:
         metadata = pipeline.train(plan, out, _say)
-    except (source.SourceError, pipeline.UnfitDataError) as error:
-        _fail(str(error))
+    except (source.SourceError, pipeline.UnfitDataError, UnfitLabelsError) as error:
+        fail(str(error))
     _print(metadata.metrics)
     typer.echo(f"revision {metadata.revision} in {out}")
-
-
-@router_app.command()
-def evaluate(
-    data: Data,
-    artifact: Annotated[
-        Path | None, typer.Option(help="Artifact folder; the packaged one by default.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a classifier on labeled prompts, beside the trivial baselines."""
-    from weir.router.classifier import Classifier
-    from weir.router.training import evaluation
-
-    try:
-        classifier = Classifier.load(artifact)
-    except WeirError as error:
-        _fail(error.hint)
-    rows = _read(data)
-    table = evaluation.evaluate(evaluation.predict(classifier, rows), rows)
-    if as_json:
-        typer.echo(
-            json.dumps({"revision": classifier.revision, "data": rows.name, "metrics": table}, indent=2)
-        )
-    else:
-        _print(table)
 
 
 @router_app.command()
@@ -106,7 +148,7 @@ def inspect(
     try:
         metadata = verify(folder or PACKAGED)
     except WeirError as error:
-        _fail(error.hint)
+        fail(error.hint)
     typer.echo(msgspec.json.format(msgspec.json.encode(metadata), indent=2).decode())
 
 
@@ -123,9 +165,9 @@ def encoders(
     from weir.router.training.compare import COLUMNS, compare
 
     try:
-        table = compare(_read(data), _read(validation), encoder, _say)
+        table = compare(read_rows(data), read_rows(validation), encoder, _say)
     except source.SourceError as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         typer.echo(json.dumps(table, indent=2))
     else:
@@ -135,16 +177,7 @@ def encoders(
 def _require_training() -> None:
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
-        _fail(f"Training needs {', '.join(missing)}: install the extra with `pip install 'weir[train]'`.")
-
-
-def _read(path: Path) -> Dataset:
-    from weir.router.training import dataset
-
-    try:
-        return dataset.read(path)
-    except dataset.DatasetError as error:
-        _fail(str(error))
+        fail(f"Training needs {', '.join(missing)}: install the extra with `pip install 'weir[train]'`.")
 
 
 def _print(table: Table, columns: tuple[str, ...] | None = None) -> None:
@@ -158,9 +191,4 @@ def _print(table: Table, columns: tuple[str, ...] | None = None) -> None:
 
 
 def _say(what: str) -> None:
-    typer.echo(f"{what} …", err=True)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
+    note(f"{what} …")

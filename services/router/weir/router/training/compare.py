@@ -10,12 +10,11 @@ import numpy as np
 
 from weir.router.classifier import artifact
 from weir.router.classifier.encoder import Encoder
-from weir.router.classifier.model import calibrated
 from weir.router.classifier.text import Wordpieces
 from weir.router.training import heads, metrics, source
 from weir.router.training.dataset import Dataset
 from weir.router.training.evaluation import Table
-from weir.router.training.pipeline import Rows, Say, features_of, write_encoder
+from weir.router.training.pipeline import Rows, Say, features_of, labels_of, write_encoder
 from weir.router.training.quantize import SCHEMES
 
 COLUMNS = ("mb", "cosine", "lowest_cosine", "auroc", "apgr", "ece", "ms_16", "ms_64", "ms_256")
@@ -28,11 +27,10 @@ def compare(train: Dataset, validation: Dataset, encoder: Path | None, say: Say)
     table: Table = {}
     opened: dict[str, Encoder] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        origin = source.origin(encoder, Path(scratch)).folder
+        origin = source.origin(encoder, Path(scratch))
         exact = write_encoder(origin, _folder(scratch, "fp32"), "fp32", train)
         say("embedding the training prompts")
-        wrong = ~train.weak
-        head = heads.fit_binary(features_of(exact, train), wrong, train.subjects)
+        fitted = heads.fit(features_of(exact, train), exact.facts.dimensions, labels_of(train))
         reference = features_of(exact, validation)
         for scheme in SCHEMES:
             say(scheme)
@@ -40,9 +38,9 @@ def compare(train: Dataset, validation: Dataset, encoder: Path | None, say: Say)
             tried = write_encoder(origin, folder, scheme, train)
             rows = features_of(tried, validation)
             table[scheme] = (
-                {"mb": (folder / artifact.ENCODER).stat().st_size / 1e6}
+                {"mb": (folder / artifact.MODEL).stat().st_size / 1e6}
                 | _closeness(rows, reference, exact)
-                | _quality(head, rows, validation)
+                | _quality(fitted, rows, validation)
             )
             opened[scheme] = tried
         for scheme, times in _median_ms(opened).items():
@@ -57,17 +55,17 @@ def _folder(scratch: str, scheme: str) -> Path:
 
 
 def _closeness(rows: Rows, reference: Rows, exact: Encoder) -> dict[str, float]:
-    size = exact.dimensions
+    size = exact.facts.dimensions
     cosine = np.sum(rows[:, :size] * reference[:, :size], axis=1)
     return {"cosine": float(cosine.mean()), "lowest_cosine": float(cosine.min())}
 
 
-def _quality(head: heads.BinaryHead, rows: Rows, data: Dataset) -> dict[str, float]:
-    found = calibrated(head.model.predict_proba(rows)[:, 1], head.calibration)
+def _quality(fitted: heads.Heads, rows: Rows, data: Dataset) -> dict[str, float]:
+    complexity = fitted.complexity(rows)
     return {
-        "auroc": metrics.auroc(found, ~data.weak),
-        "apgr": metrics.apgr(found, data.weak, data.strong),
-        "ece": metrics.ece(found, ~data.weak),
+        "auroc": metrics.auroc(complexity, ~data.weak),
+        "apgr": metrics.apgr(fitted.gain(rows), data.weak, data.strong),
+        "ece": metrics.ece(complexity, ~data.weak),
     }
 
 
@@ -80,7 +78,7 @@ def _median_ms(opened: dict[str, Encoder]) -> Table:
         for name, encoder in opened.items():
             for length, prompt in pieces.items():
                 start = time.perf_counter()
-                encoder.embed(prompt)
+                encoder.embed([prompt])
                 times[name][length].append(time.perf_counter() - start)
     return {
         name: {f"ms_{n}": float(np.median(found[n]) * 1000) for n in _LENGTHS}

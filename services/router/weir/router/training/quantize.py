@@ -31,7 +31,7 @@ _INT8_ACTIVATIONS = 4
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, samples: Samples) -> None:
         self._feeds: Iterator[dict[str, npt.NDArray[np.int64]]] = (
-            {"input_ids": ids[None]} for ids in samples
+            {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])} for ids in samples
         )
 
     def get_next(self) -> dict[str, npt.NDArray[np.int64]] | None:
@@ -127,7 +127,9 @@ SCHEMES: dict[str, Scheme] = {
 CHOSEN = "int8-channel-reduced"
 
 
-def export_encoder(source: Path, target: Path, scheme: str, samples: Samples) -> None:
+def export_encoder(
+    source: Path, target: Path, scheme: str, samples: Samples, layers: int | None = None
+) -> None:
     """Write the encoder of folder ``source`` to the ONNX file ``target``.
 
     Args:
@@ -135,10 +137,11 @@ def export_encoder(source: Path, target: Path, scheme: str, samples: Samples) ->
         target: the file to write.
         scheme: a key of ``SCHEMES``.
         samples: wordpiece ids of training prompts; only ``int8-static`` reads them.
+        layers: the first ones are kept; all where ``None``.
     """
     exact, folded = target.with_suffix(".exact.onnx"), target.with_suffix(".folded.onnx")
-    onnx.save(bert_graph.build(source, int8_embeddings=False), exact)
-    onnx.save(bert_graph.build(source, int8_embeddings=True), folded)
+    onnx.save(bert_graph.build(source, int8_embeddings=False, layers=layers), exact)
+    onnx.save(bert_graph.build(source, int8_embeddings=True, layers=layers), folded)
     try:
         with _quiet():
             SCHEMES[scheme](_Job(exact, folded, target, samples))

@@ -10,7 +10,7 @@ from typing import Any
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.faults import REPLICA_DOWN
-from weir.router.upstreams.balancing import pick
+from weir.router.upstreams.balancing import ReplicaLoad, pick
 from weir.router.upstreams.replica import Kind, Replica
 from weir.router.upstreams.resolving import is_dynamic, resolve
 
@@ -70,6 +70,10 @@ class ReplicaPool:
         """What the usable replicas said of themselves, else what any said last."""
         known = [r for r in self._replicas.values() if r.description is not None]
         return [r.description for r in known if r.available] or [r.description for r in known]
+
+    def loads(self) -> list[ReplicaLoad]:
+        """Of the replicas that may be used."""
+        return [replica.load for replica in self._replicas.values() if replica.available]
 
     async def wait_for(self, *, available: bool) -> None:
         """Wait until the pool can be used, or no longer can."""

@@ -196,7 +196,7 @@ def test_exported_heads_compute_what_was_fitted(trained: Classifier, tmp_path: P
 
     data = dataset.read(SAMPLE)
     features = pipeline.features_of(trained.encoder, data)
-    fitted = heads.fit(features, HIDDEN, pipeline.labels_of(data), 1.0, 0.0001)
+    fitted = heads.fit(features, HIDDEN, pipeline.labels_of(data))
     heads.export(fitted, tmp_path / artifact.HEADS)
     events, domains = session(tmp_path / artifact.HEADS).run(["events", "domains"], {"features": features})
     assert events[:, 0] == pytest.approx(fitted.complexity(features), abs=1e-4)

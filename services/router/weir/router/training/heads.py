@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,27 +84,28 @@ class Labels:
         return Labels(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def fit(
-    features: Rows,
-    dimensions: int,
-    labels: Labels,
-    penalty: float | None = None,
-    strength: float | None = None,
-) -> Heads:
+def fit(features: Rows, dimensions: int, labels: Labels) -> Heads:
     """Fit all heads; ``features`` float32 [rows, dimensions + form].
 
     Training on the gain, and not on the small model's error, is what routes: see docs/classifier.md. The
-    penalties, unless given, are those of the least loss over left-out rows and left-out subjects alike.
+    penalties are those of the least loss over left-out rows and left-out subjects alike.
     """
+    rows = Design.of(features, dimensions).rows(features)
+    penalties = _best(PENALTIES, rows, labels, _gain_loss), _best(STRENGTHS, rows, labels, _complexity_loss)
+    fitted = fit_events(features, dimensions, labels, penalties)
+    names = tuple(sorted(set(labels.groups.tolist())))
+    domains = _fit_domains(rows[:, :dimensions], rows.shape[1], labels, names)
+    return replace(fitted, domains=domains, names=names)
+
+
+def fit_events(features: Rows, dimensions: int, labels: Labels, penalties: tuple[float, float]) -> Heads:
+    """Fit the events' heads alone, with penalties of the gain and of the complexity chosen before."""
     design = Design.of(features, dimensions)
     rows = design.rows(features)
-    penalty = penalty or _best(PENALTIES, rows, labels, _gain_loss)
-    strength = strength or _best(STRENGTHS, rows, labels, _complexity_loss)
+    penalty, strength = penalties
     complexity, gain = _fit_complexity(rows, labels, strength), _fit_gain(rows, labels, penalty)
-    names = tuple(sorted(set(labels.groups.tolist())))
     events = (np.stack([complexity[0], gain[0]], axis=1), np.array([complexity[1], gain[1]]))
-    domains = _fit_domains(rows[:, :dimensions], rows.shape[1], labels, names)
-    return Heads(design, events, domains, names, (penalty, strength))
+    return Heads(design, events, (np.zeros((rows.shape[1], 0)), np.zeros(0)), (), penalties)
 
 
 Linear = tuple[Matrix, float]

@@ -196,7 +196,9 @@ def _left_out(features: Rows, dimensions: int, labels: Labels, fitted: Heads) ->
     """Return raw complexities of training rows by heads that had not seen them."""
     found = np.empty(len(features))
     for kept, left in heads.folds(labels, grouped=False):
-        part = heads.fit(features[kept], dimensions, labels.where(np.flatnonzero(kept)), *fitted.penalties)
+        part = heads.fit_events(
+            features[kept], dimensions, labels.where(np.flatnonzero(kept)), fitted.penalties
+        )
         found[left] = part.complexity(features[left])
     return found
 

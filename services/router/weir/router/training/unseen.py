@@ -27,8 +27,8 @@ def unseen_subjects(
     complexity = np.full(len(test.rows), np.nan)
     gain = np.full(len(test.rows), np.nan)
     for kept, left in heads.folds(train, grouped=True):
-        part = heads.fit(
-            train_rows[kept], whole.design.dimensions, train.where(np.flatnonzero(kept)), *whole.penalties
+        part = heads.fit_events(
+            train_rows[kept], whole.design.dimensions, train.where(np.flatnonzero(kept)), whole.penalties
         )
         rows = np.isin(test.subjects, train.subjects[left]) | (
             ~np.isin(test.subjects, train.subjects) & np.isnan(gain)

@@ -1,4 +1,4 @@
-"""A whole artifact in the current format, of a few kilobytes: it calls long prompts hard."""
+"""A whole artifact in the current format, of a few kilobytes: it calls prompts with many numbers hard."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def _network() -> onnx.ModelProto:
 
 
 def _heads() -> onnx.ModelProto:
-    """Return heads that read the first number after the embedding, the log of the length."""
+    """Return heads that read how many numbers a prompt holds."""
     width = _DIMENSIONS + len(FEATURES)
     weights = np.zeros((width, 2), np.float32)
-    weights[_DIMENSIONS] = 0.8
+    weights[_DIMENSIONS + FEATURES.index("log_numbers")] = 0.8
     nodes = [
         helper.make_node("Gemm", ["features", "weights", "bias"], ["scores"]),
         helper.make_node("Sigmoid", ["scores"], ["events"]),
@@ -91,7 +91,7 @@ def _heads() -> onnx.ModelProto:
     ]
     constants = [
         numpy_helper.from_array(weights, "weights"),
-        numpy_helper.from_array(np.array([-3.5, -3.5], np.float32), "bias"),
+        numpy_helper.from_array(np.array([-2.0, -2.0], np.float32), "bias"),
     ]
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["b", width])]
     outputs = [

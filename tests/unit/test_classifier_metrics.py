@@ -122,7 +122,7 @@ def test_perfect_probabilities_show_the_ece_of_chance() -> None:
 
 def test_bins_are_of_equal_mass() -> None:
     rows = metrics.reliability(np.linspace(0, 1, 31), np.zeros(31, bool))
-    assert sorted({count for _, _, count in rows}) == [2, 3]
+    assert sorted({count for _, _, count in rows}) == [3, 4]
 
 
 @given(cases())

@@ -335,9 +335,9 @@ def test_calibrate_does_not_overwrite_its_source(tiny: Path) -> None:
 
 
 def test_a_classifier_that_orders_backwards_keeps_no_slope(tiny: Path, tmp_path: Path) -> None:
-    # The tiny one calls long prompts hard; here the short ones are.
-    rows = [_row(n, n % 7 > 3, True) for n in range(70)]
+    # The tiny one calls prompts with many numbers hard; here those with few are.
+    rows = [_row(n, n % 7 > 3, True) | {"prompt": f"row{n} " + "1 " * (n % 7)} for n in range(70)]
     out = tmp_path / "out"
     _invoke("calibrate", "--data", _write(tmp_path / "rows.jsonl", rows), "--artifact", tiny, "--out", out)
-    said = Classifier.load(out).assess(["a", "a much longer prompt than that " * 9])
+    said = Classifier.load(out).assess(["a", "1 2 3 4 5 6 " * 9])
     assert [a.complexity for a in said] == pytest.approx([4 / 7, 4 / 7], abs=1e-4)

@@ -130,7 +130,7 @@ def _heads(width: int) -> FittedHeads:
         domains=Linear(generator.normal(0, 0.1, (2, width + NUMBERS)), np.zeros(2)),
         calibration=Calibration(1.0, 0.0),
         conformal={"fit": [0.5] * 101, "unfit": [0.5] * 101, "rows": [9.0, 9.0]},
-        strengths={},
+        slopes={},
     )
 
 

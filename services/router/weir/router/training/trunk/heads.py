@@ -1,4 +1,4 @@
-"""The heads of a fine-tuned trunk: its own, joined with the plain numbers, fitted to rows it never saw."""
+"""The heads of a fine-tuned trunk: its own, calibrated on rows that it never saw."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from weir.router.classifier.artifact import Calibration
@@ -22,7 +21,6 @@ from weir.router.training.trunk.batches import EVENTS
 Rows = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 _FOLDS = 5
-_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _OPSET = 18
 _EDGE = 1e-6
 
@@ -50,82 +48,73 @@ class TrunkHeads:
 
 @dataclass(frozen=True)
 class FittedHeads:
-    """Heads over embedding and plain numbers, with what calibrates them; ``strengths`` by event."""
+    """Heads over embedding and plain numbers, with what calibrates them; ``slopes`` by event."""
 
     events: Linear
     domains: Linear
     calibration: Calibration
     conformal: dict[str, list[float]]
-    strengths: dict[str, float]
+    slopes: dict[str, float]
 
 
 def fit(trunk: TrunkHeads, features: Rows, labels: Rows, seed: int = 0) -> FittedHeads:
-    """Fit a logistic regression for each event over the trunk's three logits and the plain numbers.
+    """Calibrate the trunk's logit of each event (Platt 1999) on rows that the trunk was not trained on.
 
-    Everything is linear up to the sigmoid, so the result is one matrix over the features. The inverse
-    strength of the penalty is chosen by cross-validation, and the calibration (Platt 1999) and the conformal
-    quantiles are of the probabilities out of fold.
+    Slope and intercept are folded into the heads' own matrix. The plain numbers get no weight: fitted to as
+    few rows as are held out, they cost more order than they gave. What the artifact keeps as calibration and
+    conformal quantiles is of probabilities out of fold.
 
     Args:
         trunk: the heads over the embedding.
-        features: embedding, then plain numbers, float32 [rows, d + k], of rows the trunk was not trained on.
+        features: embedding, then plain numbers, float32 [rows, d + k].
         labels: float32 [rows, 3], in the order of ``EVENTS``; NaN where unknown.
         seed: of the folds.
     """
-    width = trunk.events.weight.shape[1]
-    inputs = np.concatenate([trunk.events(features[:, :width]), features[:, width:].astype(np.float64)], 1)
-    mean, spread = inputs.mean(0), inputs.std(0) + _EDGE
-    scaled = (inputs - mean) / spread
-    weights, biases, strengths, unseen = [], [], {}, {}
+    width, numbers = trunk.events.weight.shape[1], features.shape[1] - trunk.events.weight.shape[1]
+    logits = trunk.events(features[:, :width])
+    slopes, intercepts, unseen = np.empty(len(EVENTS)), np.empty(len(EVENTS)), {}
     for index, name in enumerate(EVENTS):
         known = ~np.isnan(labels[:, index])
         happened = labels[known, index] > 0
-        strength, out_of_fold = _chosen(scaled[known], happened, seed)
-        model = LogisticRegression(C=strength, max_iter=1000).fit(scaled[known], happened)
-        over_inputs = model.coef_[0] / spread
-        weights.append(_unfolded(over_inputs, trunk.events.weight))
-        biases.append(
-            model.intercept_[0]
-            - float(over_inputs @ mean)
-            + float(over_inputs[: len(EVENTS)] @ trunk.events.bias)
-        )
-        strengths[name], unseen[name] = strength, out_of_fold
+        slopes[index], intercepts[index] = _scaled(logits[known, index], happened)
+        unseen[name] = _out_of_fold(logits[known, index], happened, seed)
     wrong = labels[~np.isnan(labels[:, 0]), 0] > 0
-    score = np.clip(unseen[EVENTS[0]], _EDGE, 1 - _EDGE)
-    slope, intercept = platt(np.log(score / (1 - score)), wrong, np.ones(len(wrong)))
+    slope, intercept = _scaled(_logit(unseen[EVENTS[0]]), wrong)
     calibration = Calibration(round(slope, 6), round(intercept, 6))
-    numbers = features.shape[1] - width
     return FittedHeads(
-        events=Linear(np.array(weights), np.array(biases)),
-        domains=Linear(np.pad(trunk.domains.weight, ((0, 0), (0, numbers))), trunk.domains.bias),
+        events=_padded(
+            Linear(slopes[:, None] * trunk.events.weight, slopes * trunk.events.bias + intercepts), numbers
+        ),
+        domains=_padded(trunk.domains, numbers),
         calibration=calibration,
-        conformal=conformal_quantiles(calibrated(score, calibration), wrong),
-        strengths=strengths,
+        conformal=conformal_quantiles(calibrated(unseen[EVENTS[0]], calibration), wrong),
+        slopes={name: round(float(slopes[index]), 4) for index, name in enumerate(EVENTS)},
     )
 
 
-def _unfolded(over_inputs: Matrix, events: Matrix) -> Matrix:
-    """Turn weights over [trunk logits, numbers] into weights over [embedding, numbers]."""
-    return np.concatenate([over_inputs[: len(EVENTS)] @ events, over_inputs[len(EVENTS) :]])
+def _padded(head: Linear, numbers: int) -> Linear:
+    """Give the plain numbers, which follow the embedding, no weight."""
+    return Linear(np.pad(head.weight, ((0, 0), (0, numbers))), head.bias)
 
 
-def _chosen(scaled: Matrix, happened: npt.NDArray[np.bool_], seed: int) -> tuple[float, Matrix]:
-    """Return the strength with the lowest log loss out of fold, and its probabilities there."""
-    folds = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(scaled, happened))
+def _scaled(logit: Matrix, happened: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    return platt(logit, happened, np.ones(len(logit)))
 
-    def predicted(strength: float) -> Matrix:
-        made = np.empty(len(happened))
-        for fitted, left in folds:
-            model = LogisticRegression(C=strength, max_iter=1000).fit(scaled[fitted], happened[fitted])
-            made[left] = model.predict_proba(scaled[left])[:, 1]
-        return made
 
-    def loss(probability: Matrix) -> float:
-        clipped = np.clip(probability, _EDGE, 1 - _EDGE)
-        return -float(np.mean(np.where(happened, np.log(clipped), np.log(1 - clipped))))
+def _logit(probability: Matrix) -> Matrix:
+    clipped = np.clip(probability, _EDGE, 1 - _EDGE)
+    made: Matrix = np.log(clipped / (1 - clipped))
+    return made
 
-    tried = [(strength, predicted(strength)) for strength in _STRENGTHS]
-    return min(tried, key=lambda each: loss(each[1]))
+
+def _out_of_fold(logit: Matrix, happened: npt.NDArray[np.bool_], seed: int) -> Matrix:
+    """Return each row's probability by a calibration that had not seen the row."""
+    made = np.empty(len(logit))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    for fitted, left in folds.split(logit[:, None], happened):
+        slope, intercept = _scaled(logit[fitted], happened[fitted])
+        made[left] = 1 / (1 + np.exp(-(slope * logit[left] + intercept)))
+    return made
 
 
 def write(heads: FittedHeads, target: Path) -> None:

@@ -107,7 +107,7 @@ class Publisher:
 
     def _described(self, fitted: FittedHeads, facts: ModelFacts) -> ArtifactMetadata:
         plan, data = self.plan, self.plan.train.complete
-        strengths = ", ".join(f"{name} C={value}" for name, value in fitted.strengths.items())
+        slopes = ", ".join(f"{name} {value}" for name, value in fitted.slopes.items())
         return ArtifactMetadata(
             format=artifact.FORMAT,
             revision="",
@@ -130,7 +130,7 @@ class Publisher:
             domains=list(self.names),
             files={},
             versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-            heads={"events": f"logistic regression over the trunk's heads and plain numbers: {strengths}"},
+            heads={"events": f"the trunk's own, Platt scaled on held-out rows; slopes: {slopes}"},
         )
 
     def _measured(self, folder: Path, metadata: ArtifactMetadata) -> Table:

@@ -73,9 +73,11 @@ class Prompts:
 async def latency(router: Router, prompts: Prompts) -> list[Figure]:
     """One request at a time, the lengths in turns."""
     took: dict[int, list[float]] = {tokens: [] for tokens in TARGETS}
-    for turn in range(WARM_UP + LATENCY_ROUNDS):
-        for tokens, times in took.items():
-            seconds = await router.route(prompts.new(tokens))
+    # Made beforehand: between two requests the router would cool down while the next one is made.
+    turns = [[prompts.new(tokens) for tokens in TARGETS] for _ in range(WARM_UP + LATENCY_ROUNDS)]
+    for turn, requests in enumerate(turns):
+        for times, each in zip(took.values(), requests, strict=True):
+            seconds = await router.route(each)
             if turn >= WARM_UP:
                 times.append(seconds * 1000)
     figures = []

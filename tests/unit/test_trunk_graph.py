@@ -27,10 +27,11 @@ from weir.router.classifier import Classifier, artifact  # noqa: E402
 from weir.router.classifier.artifact import ArtifactMetadata, Calibration, DataFacts, ModelFacts  # noqa: E402
 from weir.router.classifier.form import FEATURES  # noqa: E402
 from weir.router.cli import router_app  # noqa: E402
-from weir.router.training.trunk import heads, precision  # noqa: E402
-from weir.router.training.trunk.batches import batches, holdout, padded  # noqa: E402
+from weir.router.training import heads  # noqa: E402
+from weir.router.training.heads import Heads, Labels  # noqa: E402
+from weir.router.training.trunk import precision  # noqa: E402
+from weir.router.training.trunk.batches import batches, padded  # noqa: E402
 from weir.router.training.trunk.export import export  # noqa: E402
-from weir.router.training.trunk.heads import FittedHeads, Linear, TrunkHeads  # noqa: E402
 from weir.router.training.trunk.llama_graph import LlamaGraph  # noqa: E402
 from weir.router.training.trunk.plan import Precision, TrunkError  # noqa: E402
 from weir.router.training.trunk.rotary import rotary_tables  # noqa: E402
@@ -123,15 +124,19 @@ def test_int8_keeps_the_table_of_words_in_one_byte_a_number(monkeypatch: pytest.
     assert "words" not in kinds
 
 
-def _heads(width: int) -> FittedHeads:
+def _heads(width: int) -> Heads:
     generator = np.random.default_rng(1)
-    return FittedHeads(
-        events=Linear(generator.normal(0, 0.1, (3, width + NUMBERS)), np.zeros(3)),
-        domains=Linear(generator.normal(0, 0.1, (2, width + NUMBERS)), np.zeros(2)),
-        calibration=Calibration(1.0, 0.0),
-        conformal={"fit": [0.5] * 101, "unfit": [0.5] * 101, "rows": [9.0, 9.0]},
-        slopes={},
+    features = generator.normal(0, 1, (60, width + NUMBERS)).astype(np.float32)
+    wrong = features[:, 0] > 0
+    labels = Labels(
+        wrong=wrong,
+        knows_wrong=np.ones(60, bool),
+        gain=wrong.astype(float),
+        weights=np.ones(60),
+        subjects=np.array([f"subject {n % 6}" for n in range(60)]),
+        groups=np.array(["law" if n % 2 else "math" for n in range(60)]),
     )
+    return heads.fit(features, width, labels)
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ def exact(tmp_path: Path) -> Path:
     precision.save(_built(tiny_llama.model()), folder / artifact.MODEL)
     tiny_llama.tokenizer().save(str(folder / artifact.TOKENIZER))
     fitted = _heads(tiny_llama.HIDDEN)
-    heads.write(fitted, folder / artifact.HEADS)
+    heads.export(fitted, folder / artifact.HEADS)
     facts = ModelFacts("decoder", "tiny", "a test", "", "MIT", "fp32", POSITIONS, tiny_llama.HIDDEN, [], [])
     data = DataFacts("rows", "", 2, "MIT", "weak", "strong", ["math"], 0.6, 0.2)
     metadata = ArtifactMetadata(
@@ -152,9 +157,9 @@ def exact(tmp_path: Path) -> Path:
         license="MIT",
         model=facts,
         data=data,
-        calibration=fitted.calibration,
-        conformal=fitted.conformal,
-        domains=["math", "law"],
+        calibration=Calibration(1.0, 0.0),
+        conformal={"fit": [0.5] * 101, "unfit": [0.5] * 101, "rows": [9.0, 9.0]},
+        domains=list(fitted.names),
         files={},
         versions={},
         heads={},
@@ -254,29 +259,6 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "pip install 'weir[finetune]'" in result.output
 
 
-def test_fitted_heads_rank_unseen_rows_and_write_the_same(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    features = generator.normal(0, 1, (400, 8 + NUMBERS)).astype(np.float32)
-    wrong = features[:, 0] + generator.normal(0, 0.5, 400) > 0.3
-    strong = generator.random(400) < 0.8
-    labels = np.stack([wrong, wrong & strong, ~wrong & ~strong], axis=1).astype(np.float32)
-    labels[:20, 1:] = np.nan
-    own = TrunkHeads(
-        Linear(np.eye(3, 8) + generator.normal(0, 0.1, (3, 8)), np.zeros(3)),
-        Linear(np.eye(2, 8), np.zeros(2)),
-    )
-    fitted = heads.fit(own, features, labels)
-    heads.write(fitted, tmp_path / "heads.onnx")
-    session = ort.InferenceSession(tmp_path / "heads.onnx", providers=["CPUExecutionProvider"])
-    events, domains = session.run(["events", "domains"], {"features": features})
-    probability = 1 / (1 + np.exp(-fitted.events(features)))
-    np.testing.assert_allclose(events[:, 0], probability[:, 0], atol=1e-5)
-    np.testing.assert_allclose(events[:, 1], probability[:, 1] - probability[:, 2], atol=1e-5)
-    np.testing.assert_allclose(domains.sum(1), 1, atol=1e-5)
-    assert events[wrong, 0].mean() > events[~wrong, 0].mean() + 0.2
-    assert fitted.conformal["rows"] == [float((~wrong).sum()), float(wrong.sum())]
-
-
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 200), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_batches_hold_each_row_once_within_their_budget(
@@ -287,10 +269,3 @@ def test_batches_hold_each_row_once_within_their_budget(
     assert sorted(np.concatenate(made).tolist()) == list(range(len(lengths)))
     for part in made:
         assert len(part) == 1 or max(lengths[row] for row in part) * len(part) <= budget
-
-
-def test_the_rows_held_out_depend_on_the_prompt_alone() -> None:
-    prompts = [f"prompt {number}" for number in range(2000)]
-    held = holdout(prompts, 0.15)
-    assert 0.12 < held.mean() < 0.18
-    np.testing.assert_array_equal(holdout(prompts[::-1], 0.15)[::-1], held)

@@ -62,12 +62,12 @@ def llama(tmp_path: Path) -> Path:
 def _options(halves: tuple[Path, Path], trunk: Path, out: Path, *more: str) -> list[str]:
     train, validation = halves
     files = ["--data", str(train), "--validation", str(validation), "--trunk", str(trunk), "--out", str(out)]
-    return ["train", *files, "--epochs", "1", "--max-tokens", "32", "--holdout", "0.4", *more]
+    return ["train", *files, "--epochs", "1", "--max-tokens", "32", *more]
 
 
 def _plan(halves: tuple[Path, Path], trunk: Path, freeze: int = 0, lora: int = 0) -> Plan:
     train, validation = (dataset.read(path) for path in halves)
-    tuning = Tuning(max_tokens=32, epochs=1, holdout=0.4, freeze=freeze, lora=lora)
+    tuning = Tuning(max_tokens=32, epochs=1, freeze=freeze, lora=lora)
     return Plan(trunk, train, validation, tuning)
 
 

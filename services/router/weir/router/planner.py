@@ -111,11 +111,17 @@ class Planner:
         eligibility.check_domain(ask.policy, states)
         asked = measure(ask.prompt, ask.policy)
         seen = Observation(ask.prompt, asked, tenant, routing_text(ask.prompt.messages), states)
-        text = await self._panel.read_text(seen)
-        facts, allowed = self._engine.admit(seen, text)
-        check = await self._checker(ask)
         question = Question(seen.text, tenant, ask.request_id, keep=not ask.policy.no_store)
-        judgment = await self._judge.judge(question)
+        judging = asyncio.ensure_future(self._judge.judge(question))
+        try:
+            # The classifier's thread works while this one reads the text; a refusal takes the question back.
+            await asyncio.sleep(0)
+            text = await self._panel.read_text(seen)
+            facts, allowed = self._engine.admit(seen, text)
+            check = await self._checker(ask)
+            judgment = await judging
+        finally:
+            judging.cancel()
         seen = replace(seen, facts=facts, judgment=judgment)
         readings = self._panel.read(seen, text)
         verdict = self._engine.decide(seen, readings, allowed, self._controller.bounds())

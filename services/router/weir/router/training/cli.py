@@ -70,12 +70,6 @@ def train(
     ] = 256,
     epochs: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_TRUNK)] = 3,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=_TRUNK)] = None,
-    holdout: Annotated[
-        float,
-        typer.Option(
-            min=0.01, max=0.9, help="Share of rows kept for the calibration.", rich_help_panel=_TRUNK
-        ),
-    ] = 0.15,
     seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRUNK)] = 0,
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, int8 or int4.", rich_help_panel=_TRUNK)
@@ -97,7 +91,6 @@ def train(
             epochs=epochs,
             max_tokens=max_tokens,
             rate=rate,
-            holdout=holdout,
             seed=seed,
         )
         command.train_trunk(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,9 +94,3 @@ def padded(pieces: Sequence[Ids]) -> tuple[Ids, Ids]:
         ids[row, : len(piece)] = piece
         mask[row, : len(piece)] = 1
     return ids, mask
-
-
-def holdout(prompts: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
-    """Say which rows are held out, by the prompt's hash: the same ones in every run."""
-    keys = [hashlib.sha256(prompt.encode(errors="replace")).digest()[:4] for prompt in prompts]
-    return np.array([int.from_bytes(key) / 2**32 < share for key in keys])

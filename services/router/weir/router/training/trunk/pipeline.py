@@ -28,9 +28,9 @@ def train(plan: Plan, out: Path, master: Path | None, say: Say) -> ArtifactMetad
     for note in (*rows.train.notes, *rows.validation.notes):
         say(note)
     labels = labels_of(rows.train)
-    say(f"fine-tuning on {len(rows.train.rows)} prompts, {len(rows.held.rows)} held out for calibration")
+    say(f"fine-tuning on {len(rows.train.rows)} prompts")
     training = Examples(rows.pieces(rows.train), labels)
     checking = Examples(rows.pieces(rows.validation), labels_of(rows.validation, labels.names))
     network = FineTuning(plan, training, checking, say).run().network
     say("exporting to ONNX")
-    return publish(plan, rows, network, labels.names, say).write(out, master)
+    return publish(plan, rows, network, say).write(out, master)

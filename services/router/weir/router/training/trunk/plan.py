@@ -28,7 +28,6 @@ class Tuning:
         batch_tokens: a batch holds as many rows of like length as fit, padding included.
         rate: the trunk's peak learning rate; by default 2e-4 with LoRA and 3e-5 without. ``head_rate`` is
             that of the heads, which start at zero.
-        holdout: share of the training rows that the trunk never sees, for the heads' calibration.
     """
 
     pooling: Pooling = "auto"
@@ -42,7 +41,6 @@ class Tuning:
     max_tokens: int = 256
     rate: float | None = None
     head_rate: float = 1e-3
-    holdout: float = 0.15
     seed: int = 0
 
     @property

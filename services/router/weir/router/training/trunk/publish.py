@@ -1,4 +1,4 @@
-"""A fine-tuned network as an artifact: exported, its heads fitted to unseen rows, measured."""
+"""A fine-tuned network as an artifact: exported, the encoder class's heads on its embeddings, measured."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import onnx
-from torch import nn
 
 from weir.router.classifier import artifact
 from weir.router.classifier.artifact import ArtifactMetadata, DataFacts, ModelFacts
 from weir.router.classifier.encoder import Encoder
 from weir.router.classifier.model import Classifier
+from weir.router.training import heads
 from weir.router.training.evaluation import Table, evaluate, predict
-from weir.router.training.trunk import heads, precision
-from weir.router.training.trunk.batches import labels_of
+from weir.router.training.heads import Heads
+from weir.router.training.pipeline import features_of, labels_of
+from weir.router.training.recalibration import Recalibration, recalibrate
+from weir.router.training.trunk import precision
 from weir.router.training.trunk.export import place
 from weir.router.training.trunk.finetune import Say
-from weir.router.training.trunk.heads import FittedHeads, Linear, TrunkHeads
 from weir.router.training.trunk.network import Network
 from weir.router.training.trunk.plan import Plan, Precision
 from weir.router.training.trunk.rows import Prepared
@@ -37,27 +37,28 @@ artifact.json names under its own license.
 """
 
 
-def publish(plan: Plan, rows: Prepared, network: Network, names: tuple[str, ...], say: Say) -> Publisher:
-    """Return what writes the artifacts of a fine-tuned, merged network; ``names`` are the domains'."""
-    own = TrunkHeads(_linear(network.events), _linear(network.domains))
+def publish(plan: Plan, rows: Prepared, network: Network, say: Say) -> Publisher:
+    """Return what writes the artifacts of a fine-tuned, merged network."""
     facts = msgspec.structs.replace(
         rows.facts,
         kind="encoder" if network.encoder else "decoder",
         dimensions=network.events.in_features,
     )
-    return Publisher(plan, rows, to_onnx(network, plan.tuning.max_tokens), own, facts, names, say)
+    return Publisher(plan, rows, to_onnx(network, plan.tuning.max_tokens), facts, say)
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """Writes a fine-tuned network as artifacts, the heads of each fitted to its view of the held-out rows."""
+    """Writes a fine-tuned network as artifacts, the heads of each fitted to its own embeddings.
+
+    The heads that fine-tuning used are left behind: those of the encoder class, which read the prompt's form
+    too, route better on the same embeddings (see docs/classifier-1b.md).
+    """
 
     plan: Plan
     rows: Prepared
     graph: onnx.ModelProto
-    own: TrunkHeads
     facts: ModelFacts
-    names: tuple[str, ...]
     say: Say
 
     def write(self, out: Path, master: Path | None) -> ArtifactMetadata:
@@ -84,30 +85,28 @@ class Publisher:
         return metadata
 
     def _artifact(self, folder: Path, graph: onnx.ModelProto, stored: Precision) -> ArtifactMetadata:
-        """Write the graph, fit the heads to its embeddings of the held-out rows; seal, measure, describe."""
+        """Write the graph, fit the heads to its embeddings; seal, measure, describe."""
         folder.mkdir()
         precision.save(graph, folder / artifact.MODEL)
         self.rows.tokenizer.save(str(folder / artifact.TOKENIZER))
         facts = msgspec.structs.replace(self.facts, precision=stored)
         notice = _NOTICE.format(name=facts.name, license=facts.license, precision=stored)
         (folder / "NOTICE").write_text(notice, encoding="utf-8")
-        self.say(f"fitting the heads to {len(self.rows.held.rows)} prompts ({stored})")
-        fitted = self._fitted(Encoder(folder, facts))
-        heads.write(fitted, folder / artifact.HEADS)
-        metadata = artifact.sealed(self._described(fitted, facts), folder)
+        self.say(f"fitting the heads to {len(self.rows.train.rows)} prompts ({stored})")
+        encoder, known = Encoder(folder, facts), self.rows.validation.complete
+        fitted = heads.fit(
+            features_of(encoder, self.rows.train), facts.dimensions, labels_of(self.rows.train)
+        )
+        heads.export(fitted, folder / artifact.HEADS)
+        calibrated = recalibrate(fitted.complexity(features_of(encoder, known)), known, None)
+        metadata = artifact.sealed(self._described(fitted, calibrated, facts), folder)
         self.say(f"measuring on {len(self.rows.validation.rows)} prompts ({stored})")
         metadata = msgspec.structs.replace(metadata, metrics=self._measured(folder, metadata))
         artifact.write_metadata(metadata, folder)
         return metadata
 
-    def _fitted(self, encoder: Encoder) -> FittedHeads:
-        held = self.rows.held
-        features = np.concatenate([encoder.features([prompt])[0] for prompt in held.prompts])
-        return heads.fit(self.own, features, labels_of(held, self.names).events, self.plan.tuning.seed)
-
-    def _described(self, fitted: FittedHeads, facts: ModelFacts) -> ArtifactMetadata:
+    def _described(self, fitted: Heads, calibrated: Recalibration, facts: ModelFacts) -> ArtifactMetadata:
         plan, data = self.plan, self.plan.train.complete
-        slopes = ", ".join(f"{name} {value}" for name, value in fitted.slopes.items())
         return ArtifactMetadata(
             format=artifact.FORMAT,
             revision="",
@@ -117,7 +116,7 @@ class Publisher:
             data=DataFacts(
                 name=data.name,
                 sha256=data.sha256,
-                rows=len(self.rows.train.rows) + len(self.rows.held.rows),
+                rows=len(self.rows.train.rows),
                 license=plan.data_license,
                 weak_model=plan.weak_model,
                 strong_model=plan.strong_model,
@@ -125,12 +124,12 @@ class Publisher:
                 weak_accuracy=round(float(data.weak.mean()), 6),
                 gain=round(float(data.strong.mean() - data.weak.mean()), 6),
             ),
-            calibration=fitted.calibration,
-            conformal=fitted.conformal,
-            domains=list(self.names),
+            calibration=calibrated.calibration,
+            conformal=calibrated.conformal,
+            domains=list(fitted.names),
             files={},
             versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-            heads={"events": f"the trunk's own, Platt scaled on held-out rows; slopes: {slopes}"},
+            heads=fitted.chosen,
         )
 
     def _measured(self, folder: Path, metadata: ArtifactMetadata) -> Table:
@@ -138,8 +137,3 @@ class Publisher:
         found = predict(Classifier(folder, metadata), data)
         table = evaluate(found, data, self.rows.train.complete)
         return {name: {key: round(value, 4) for key, value in row.items()} for name, row in table.items()}
-
-
-def _linear(layer: nn.Linear) -> Linear:
-    weight, bias = layer.weight.detach(), layer.bias.detach()
-    return Linear(weight.double().numpy(), bias.double().numpy())

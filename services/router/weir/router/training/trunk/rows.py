@@ -1,4 +1,4 @@
-"""The rows and tokens that a fine-tuning works with: repeats and leaks dropped, some held out."""
+"""The rows and tokens that a fine-tuning works with: repeats and leaks dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weir.router.classifier.artifact import ModelFacts
 from weir.router.classifier.text import open_tokenizer, tokenize
 from weir.router.training.dataset import Dataset
 from weir.router.training.duplicates import deduplicated, without_leaks
-from weir.router.training.trunk.batches import Ids, holdout
+from weir.router.training.trunk.batches import Ids
 from weir.router.training.trunk.plan import Plan, TrunkError
 
 _FEWEST = 10
@@ -25,7 +25,6 @@ class Prepared:
 
     train: Dataset
     validation: Dataset
-    held: Dataset
     facts: ModelFacts
     tokenizer: Tokenizer
 
@@ -39,7 +38,7 @@ class Prepared:
 
 
 def prepare(plan: Plan) -> Prepared:
-    """Read the trunk's tokenizer, drop repeated and leaked prompts, and hold rows out. Raises TrunkError."""
+    """Read the trunk's tokenizer, and drop repeated and leaked prompts. Raises TrunkError."""
     path = plan.trunk / "tokenizer.json"
     if not path.is_file():
         raise TrunkError(f"{plan.trunk} has no tokenizer.json; save transformers' fast tokenizer there.")
@@ -47,8 +46,7 @@ def prepare(plan: Plan) -> Prepared:
     begin, end = surroundings(tokenizer)
     validation = deduplicated(plan.validation)
     known = without_leaks(deduplicated(plan.train), validation)
-    aside = holdout(known.prompts, plan.tuning.holdout)
-    _check(known.where(aside), known.where(~aside))
+    _check(known)
     facts = ModelFacts(
         kind="decoder",
         name=plan.trunk.resolve().name,
@@ -61,7 +59,7 @@ def prepare(plan: Plan) -> Prepared:
         begin=begin,
         end=end,
     )
-    return Prepared(known.where(~aside), validation, known.where(aside), facts, tokenizer)
+    return Prepared(known, validation, facts, tokenizer)
 
 
 def surroundings(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -71,15 +69,14 @@ def surroundings(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return encoded.ids[: inner[0]], encoded.ids[inner[-1] + 1 :]
 
 
-def _check(held: Dataset, rest: Dataset) -> None:
-    for data, what in ((held, "held out"), (rest, "trained on")):
-        known = [row.weak_correct for row in data.rows if row.complete]
-        fewest = min(known.count(True), known.count(False))
-        if fewest < _FEWEST:
-            raise TrunkError(
-                f"{data.name}: of the rows {what}, {fewest} have the weak model right or wrong; at least "
-                f"{_FEWEST} of each are needed."
-            )
+def _check(data: Dataset) -> None:
+    known = [row.weak_correct for row in data.rows if row.complete]
+    fewest = min(known.count(True), known.count(False))
+    if fewest < _FEWEST:
+        raise TrunkError(
+            f"{data.name}: {fewest} rows have the weak model right or wrong; at least {_FEWEST} of each are "
+            "needed."
+        )
 
 
 def _digest(folder: Path) -> str:

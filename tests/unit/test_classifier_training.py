@@ -204,6 +204,26 @@ def test_exported_heads_compute_what_was_fitted(trained: Classifier, tmp_path: P
     assert domains.shape == (len(data.rows), len(fitted.names))
 
 
+def test_calibration_bends_scores_to_what_happened_and_never_falls() -> None:
+    from weir.router.classifier.model import calibrated
+    from weir.router.training.recalibration import bent
+
+    generator = np.random.default_rng(3)
+    score = generator.uniform(0.02, 0.98, 6_000)
+    truth = 0.1 + 0.5 * score**3
+    made = bent(score, generator.random(6_000) < truth, np.ones(6_000))
+    grid = np.linspace(0.001, 0.999, 200)
+    assert np.all(np.diff(calibrated(grid, made)) >= -1e-12)
+    assert np.abs(calibrated(score, made) - truth).mean() < 0.02
+
+
+def test_few_rows_are_calibrated_by_two_numbers() -> None:
+    from weir.router.training.recalibration import bent
+
+    score = np.linspace(0.1, 0.9, 60)
+    assert bent(score, score > 0.5, np.ones(60)).points == []
+
+
 def test_rows_that_know_one_model_teach_its_error_alone(trained: Classifier, tmp_path: Path) -> None:
     from weir.router.training import dataset, pipeline
 

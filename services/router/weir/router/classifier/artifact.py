@@ -60,15 +60,15 @@ class DataFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """P = sigmoid(slope * logit(s) + tilt * (ln s + ln(1 - s)) + intercept) of a head's score s in (0, 1).
+    """P = sigmoid(slope * bend(logit(s)) + intercept) of a head's score s in (0, 1).
 
-    With ``tilt`` 0 that is Platt scaling (1999), else beta calibration (Kull et al. 2017), which bends low
-    and high scores differently; it rises with s while ``tilt`` is no larger than ``slope`` either way.
+    ``bend`` runs straight from one of ``points`` (logit in, logit out, neither falling) to the next, and with
+    slope 1 beyond the outer ones. Without points it changes nothing, and that is Platt scaling (1999).
     """
 
     slope: float
     intercept: float
-    tilt: float = 0.0
+    points: list[tuple[float, float]] = []
 
 
 class ArtifactMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

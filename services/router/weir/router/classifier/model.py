@@ -25,9 +25,11 @@ Floats = npt.NDArray[np.float64]
 def calibrated(score: npt.ArrayLike, calibration: Calibration) -> Floats:
     """Turn a head's raw probabilities into calibrated ones (see ``artifact.Calibration``)."""
     clipped = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
-    low, high = np.log(clipped), np.log1p(-clipped)
-    scores = calibration.slope * (low - high) + calibration.tilt * (low + high) + calibration.intercept
-    result: Floats = 1 / (1 + np.exp(-scores))
+    logit = np.log(clipped) - np.log1p(-clipped)
+    if calibration.points:
+        at, to = np.array(calibration.points).T
+        logit = np.interp(logit, at, to) + logit - np.clip(logit, at[0], at[-1])
+    result: Floats = 1 / (1 + np.exp(-(calibration.slope * logit + calibration.intercept)))
     return result
 
 

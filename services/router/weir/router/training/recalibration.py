@@ -24,6 +24,7 @@ _FOLDS = 5
 _EDGE = 1e-6
 _STEPS = 50
 _RIDGE = 1e-6
+_ROWS_PER_POINT, _FEWEST_POINTS, _MOST_POINTS = 120, 3, 12
 
 
 class UnfitLabelsError(ValueError):
@@ -52,8 +53,8 @@ class Recalibration:
 def recalibrate(complexity: Floats, data: Dataset, present: Calibration | None) -> Recalibration:
     """Fit a calibration of ``complexity`` to ``data``, and fold it into the ``present`` one.
 
-    Without a present one, raw scores get beta calibration (Kull et al. 2017), three numbers; probabilities
-    that are calibrated already get Platt scaling (1999) on top, two numbers, which stays in that family.
+    Without a present one, raw scores are bent through points (see ``bent``); probabilities that are
+    calibrated already get Platt scaling (1999) on top.
 
     Args:
         complexity: the classifier's present probability for each row, float64 [rows].
@@ -66,7 +67,7 @@ def recalibrate(complexity: Floats, data: Dataset, present: Calibration | None) 
     wrong = ~data.weak
     _check(data.name, wrong)
     weights = data.weights / data.weights.mean()
-    fit = beta if present is None else _platt
+    fit = bent if present is None else _platt
     crossed = _cross_fitted(fit, complexity, wrong, weights, _folds(data))
     found = fit(complexity, wrong, weights)
     return Recalibration(
@@ -102,38 +103,54 @@ def platt(logit: Floats, happened: Bools, weights: Floats) -> tuple[float, float
 
     A negative slope would turn the classifier's order around; then the mean alone is fitted.
     """
-    slope, intercept = _regression([logit], happened, weights)
+    slope, intercept = _regression(logit, happened, weights)
     if slope > 0:
         return float(slope), float(intercept)
     return 0.0, float(_logit(np.array([np.average(happened, weights=weights)]))[0])
 
 
-def beta(score: Floats, happened: Bools, weights: Floats) -> Calibration:
-    """Return the beta calibration of ``happened`` by ``score``: a ln s - b ln(1 - s) + c with a, b >= 0.
+def bent(score: Floats, happened: Bools, weights: Floats) -> Calibration:
+    """Return the calibration of ``happened`` by ``score`` through points, one for every 120 rows or so.
 
-    A coefficient that would be negative is left out, as Kull et al. (2017, section 4) do.
+    The rows are cut by score into parts of equal size; a point is a part's mean logit and the logit of its
+    share, made to rise by isotonic regression (Zadrozny and Elkan 2002). Few rows get Platt scaling.
     """
-    clipped = np.clip(score, _EDGE, 1 - _EDGE)
-    low, high = np.log(clipped), -np.log1p(-clipped)
-    a, b, c = _regression([low, high], happened, weights)
-    if a < 0:
-        a, (b, c) = 0.0, _regression([high], happened, weights)
-    elif b < 0:
-        b, (a, c) = 0.0, _regression([low], happened, weights)
-    return _rounded((max(a, 0.0) + max(b, 0.0)) / 2, c, (max(a, 0.0) - max(b, 0.0)) / 2)
+    parts = min(len(score) // _ROWS_PER_POINT, _MOST_POINTS)
+    if parts < _FEWEST_POINTS:
+        return _platt(score, happened, weights)
+    logit = _logit(score)
+    cut = np.array_split(np.argsort(logit, kind="stable"), parts)
+    at = [float(np.average(logit[rows], weights=weights[rows])) for rows in cut]
+    shares = [float(np.average(happened[rows], weights=weights[rows])) for rows in cut]
+    # No share of finitely many rows is 0 or 1 for certain.
+    edge = 0.5 / _ROWS_PER_POINT
+    to = _logit(np.clip(_rising(shares), edge, 1 - edge))
+    # Equal scores make equal parts: one point stands for them.
+    points = {round(x, 6): round(float(y), 6) for x, y in zip(at, to, strict=True)}
+    return Calibration(1.0, 0.0, list(points.items()))
+
+
+def _rising(shares: list[float]) -> Floats:
+    """Pool neighbors that fall (Ayer et al. 1955), all parts counting alike."""
+    pools: list[tuple[float, int]] = []
+    for share in shares:
+        pools.append((share, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (one, many), (other, more) = pools[-2:]
+            pools[-2:] = [((one * many + other * more) / (many + more), many + more)]
+    return np.concatenate([np.full(count, share) for share, count in pools])
 
 
 def _platt(probability: Floats, happened: Bools, weights: Floats) -> Calibration:
-    return _rounded(*platt(_logit(probability), happened, weights), 0.0)
+    return _rounded(*platt(_logit(probability), happened, weights), [])
 
 
-def _regression(columns: list[Floats], happened: Bools, weights: Floats) -> Floats:
-    """Return coefficients, then the intercept, of a logistic regression.
+def _regression(logit: Floats, happened: Bools, weights: Floats) -> Floats:
+    """Return slope and intercept of a logistic regression.
 
-    Newton's method, with a ridge toward 1 and an intercept of 0 that only matters where the rows separate.
+    Newton's method, with a ridge toward 1 and 0 that only matters where the rows separate.
     """
-    inputs = np.column_stack([*columns, np.ones_like(columns[0])])
-    start = np.append(np.ones(len(columns)), 0.0)
+    inputs, start = np.column_stack([logit, np.ones_like(logit)]), np.array([1.0, 0.0])
     found = start.copy()
     for _ in range(_STEPS):
         probability = _sigmoid(inputs @ found)
@@ -181,11 +198,11 @@ def _cross_fitted(fit: Fit, score: Floats, wrong: Bools, weights: Floats, parts:
 def _folded(present: Calibration, above: Calibration) -> Calibration:
     """Return ``present`` followed by a Platt scaling."""
     intercept = above.slope * present.intercept + above.intercept
-    return _rounded(above.slope * present.slope, intercept, above.slope * present.tilt)
+    return _rounded(above.slope * present.slope, intercept, present.points)
 
 
-def _rounded(slope: float, intercept: float, tilt: float) -> Calibration:
-    return Calibration(round(float(slope), 6), round(float(intercept), 6), round(float(tilt), 6))
+def _rounded(slope: float, intercept: float, points: list[tuple[float, float]]) -> Calibration:
+    return Calibration(round(slope, 6), round(intercept, 6), points)
 
 
 def _errors(probability: Floats, wrong: Bools) -> dict[str, float]:

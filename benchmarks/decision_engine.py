@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from weir.common.config import Settings
-from weir.common.config.model import Routing, Rule, RuleCondition
+from weir.common.config.routing import Routing, Rule, RuleCondition
 from weir.common.prompts import PromptSpec
 from weir.engines.base import ChatMessage, Sampling
 from weir.router.case import Bounds

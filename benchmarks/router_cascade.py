@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weir.common.config.model import Cascade
+from weir.common.config.routing import Cascade
 from weir.router.classifier.cascade import sets_of
 from weir.router.classifier.model import Classifier
 from weir.router.training import dataset, metrics

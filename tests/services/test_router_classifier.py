@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.services.scripted_upstreams import router_bench
 from weir.common.config import Settings
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.v1 import router_pb2, types_pb2
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.services.scripted_upstreams import Bench, ScriptedWorker, ask, prompt, router_bench
 from weir.common.config import ConfigError, Settings
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.router.app import build
 from weir.v1 import router_pb2, types_pb2
 

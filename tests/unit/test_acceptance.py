@@ -197,7 +197,8 @@ def test_truncation_keeps_the_most_likely_and_sums_to_one(
 ) -> None:
     p = probabilities(np.array(logits, np.float32), Shape(temperature, top_k, top_p))
     assert p.sum() == pytest.approx(1.0)
-    assert p[int(np.argmax(logits))] > 0
+    # Logits that differ by less than a float can tell are equally likely, and either may be kept.
+    assert p[np.array(logits) >= max(logits) - 1e-3].sum() > 0
     assert np.count_nonzero(p) <= (top_k or len(logits))
     assert min(np.array(logits)[p > 0]) >= max(np.array(logits)[p == 0], default=-math.inf) - 1e-3
 

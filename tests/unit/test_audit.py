@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.unit.classifier_doubles import ScriptedClassifier
 from weir.cli.main import app
 from weir.common.config import Settings
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.router.audit import auditing
 from weir.router.audit.auditing import Question
 from weir.router.audit.masking import shown

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.unit.classifier_doubles import PRIOR, UNSURE, ScriptedClassifier
-from weir.common.config import model as config
+from weir.common.config import routing as config
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.classifier.batching import Batcher
 from weir.router.classifier.cascade import Cascade, Stage, sets_if_known, sets_of

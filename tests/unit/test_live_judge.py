@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.classifier_doubles import PRIOR, Folders, until
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.common.errors import WeirError
 from weir.router.classifier.base import Judgment, Question
 from weir.router.classifier.judge import LiveJudge, build_judge

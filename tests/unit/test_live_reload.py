@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.classifier_doubles import Folders, until
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.router.classifier.base import Question
 from weir.router.classifier.judge import LiveJudge, build_judge
 from weir.router.live.reload import Slot, signature

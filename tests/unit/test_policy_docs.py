@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from weir.common.config import load_settings
-from weir.common.config.model import RuleCondition
+from weir.common.config.routing import RuleCondition
 from weir.router.engine import DecisionEngine
 from weir.router.signals.personal_data import KINDS
 from weir.router.training.subjects import group_of

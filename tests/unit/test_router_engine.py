@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.unit.test_router_choice import STATES, bounds_strategy, fleets, policies, unit
 from weir.common.config import ConfigError, Settings
-from weir.common.config.model import Routing, Rule, RuleCondition, Tiers
+from weir.common.config.model import Tiers
+from weir.common.config.routing import Routing, Rule, RuleCondition
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import ChatMessage, Sampling

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.common.config.model import HybridTier, Routing
+from weir.common.config.model import HybridTier
+from weir.common.config.routing import Routing
 from weir.common.errors import ErrorCode, WeirError
 from weir.v1 import types_pb2, verifier_pb2
 from weir.verifier import convert

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from weir.common.config.model import ResidencyName
+from weir.common.config.base import ResidencyName
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto

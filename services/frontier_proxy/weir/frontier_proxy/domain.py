@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
-from weir.common.config.model import ResidencyName
+from weir.common.config.base import ResidencyName
 from weir.common.prompts import PromptSpec
 
 NANO = 1_000_000_000

@@ -11,7 +11,7 @@ from contextlib import aclosing
 import structlog
 
 from weir.common.coalesce import coalesce
-from weir.common.config.model import ResidencyName
+from weir.common.config.base import ResidencyName
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.attempt import Attempt

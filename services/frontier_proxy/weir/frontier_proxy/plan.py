@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from weir.common.config.model import FrontierTier, ResidencyName
+from weir.common.config.base import ResidencyName
+from weir.common.config.model import FrontierTier
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import ChatMessage, Constraint
 from weir.frontier_proxy.attempt import Attempt

@@ -8,7 +8,7 @@ import grpc
 
 from weir.common.app import App
 from weir.common.config import Settings
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.common.state import state_directory
 from weir.router.classifier import artifact
 from weir.router.classifier.base import LoadClassifier

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.common.context import current_call
 from weir.common.grpc_types import ServicerContext
 from weir.router import convert

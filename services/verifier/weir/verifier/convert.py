@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from google.protobuf import duration_pb2
 
-from weir.common.config.model import HybridTier, Routing
+from weir.common.config.model import HybridTier
+from weir.common.config.routing import Routing
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
 from weir.engines.base import Candidate, TokenInfo
 from weir.v1 import frontier_proxy_pb2, router_pb2, slm_worker_pb2, types_pb2, verifier_pb2

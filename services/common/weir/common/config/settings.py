@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from weir.common.config import model
+from weir.common.config.routing import Routing
 
 
 class ConfigError(ValueError):
@@ -30,7 +31,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    routing: model.Routing = model.Routing()
+    routing: Routing = Routing()
     tiers: model.Tiers = model.Tiers()
     observability: model.Observability = model.Observability()
     services: model.Services = model.Services()

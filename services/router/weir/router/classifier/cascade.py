@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from weir.common.config import model as config
+from weir.common.config import routing as config
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.classifier.base import Assessment, Judgment, PromptClassifier, Role
 from weir.router.classifier.batching import Batcher

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from weir.common.config.model import Routing
+from weir.common.config.routing import Routing
 from weir.common.errors import ErrorCode, WeirError
 from weir.router.classifier.arm import Arm, Tally
 from weir.router.classifier.base import Judgment, LoadClassifier, PromptClassifier, Question, Role

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from weir.common.config import Settings
-from weir.common.config.model import RoutingTarget
+from weir.common.config.routing import RoutingTarget
 from weir.router.case import Bounds, Mode
 from weir.router.control.metric import CostPerQuery, Metric, P95Latency
 from weir.router.control.trim import LARGEST, Range

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from weir.common.config.model import Canary
+from weir.common.config.routing import Canary
 from weir.router.classifier.base import Question, Role
 from weir.router.live.comparison import Outcomes, worse_evidence
 from weir.router.live.sampling import drawn

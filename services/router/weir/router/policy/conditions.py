@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weir.common.config.model import RuleCondition
+from weir.common.config.routing import RuleCondition
 
 ANY = "any"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from weir.common.config import ConfigError
-from weir.common.config.model import Rule, RuleCondition
+from weir.common.config.routing import Rule, RuleCondition
 from weir.router.domain import ALL_TIERS, Residency, Tier
 from weir.router.policy.conditions import ANY, Circumstance, Test, tests
 from weir.router.policy.limits import Limit

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from weir.common.config import ConfigError
-from weir.common.config.model import TenantPolicy
+from weir.common.config.routing import TenantPolicy
 from weir.router.case import Bounds
 from weir.router.domain import ALL_TIERS, Residency, Tier
 from weir.router.policy.limits import Limit

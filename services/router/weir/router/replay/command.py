@@ -166,7 +166,7 @@ def _settings(config: Path | None) -> Settings:
 
 def _moving(settings: Settings, targets: list[Target]) -> Settings:
     """Return settings under which the controller moves: it is asked what it would do, on or off."""
-    from weir.common.config.model import RoutingTarget
+    from weir.common.config.routing import RoutingTarget
 
     routing = settings.routing
     if targets:

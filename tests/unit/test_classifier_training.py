@@ -243,13 +243,13 @@ def test_same_data_gives_the_same_revision(
     assert _train(tiny_encoder, tmp_path, parts).revision == trained.revision
 
 
-def test_training_without_validation_calibrates_on_left_out_rows(
-    tiny_encoder: Path, parts: Parts, tmp_path: Path
-) -> None:
-    _run("train", "--data", parts[0], "--out", tmp_path, "--encoder", tiny_encoder)
+def test_training_without_validation_keeps_rows_and_domains_aside(tiny_encoder: Path, tmp_path: Path) -> None:
+    _run("train", "--data", SAMPLE, "--out", tmp_path, "--encoder", tiny_encoder)
     facts = Classifier.load(tmp_path).metadata
-    assert sum(facts.conformal["rows"]) == facts.data.rows
-    assert facts.metrics == {}
+    aside, unseen = facts.metrics["all"]["rows"], facts.metrics["unseen domains"]["rows"]
+    assert sum(facts.conformal["rows"]) == aside
+    assert 0 < unseen < aside
+    assert facts.data.rows + aside + unseen <= len(SAMPLE.read_text(encoding="utf-8").splitlines())
 
 
 def test_encoders_compares_every_scheme(tiny_encoder: Path) -> None:

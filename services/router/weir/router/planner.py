@@ -20,7 +20,6 @@ from weir.router.domain import Ask, Decision, Facts, Reason, Tier, TierState
 from weir.router.engine import DecisionEngine, Verdict, residency_reason
 from weir.router.facts import measure
 from weir.router.fleet import Fleet
-from weir.router.live.roles import ROLE_SIGNAL
 from weir.router.policy.revision import policy_revision
 from weir.router.signals import language
 from weir.router.signals.base import Observation
@@ -174,7 +173,6 @@ class Planner:
     ) -> tuple[tuple[str, str], ...]:
         beside = {
             "judged_by": judgment.by,
-            ROLE_SIGNAL: "" if judgment.role == "present" else judgment.role,
             "rules": ",".join(verdict.matching),
             "adapter": verdict.domain or "",
         }

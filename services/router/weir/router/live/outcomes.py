@@ -6,7 +6,6 @@ from typing import Protocol
 
 from weir.router.classifier.base import Role
 from weir.router.domain import Decision
-from weir.router.live.roles import ROLE_SIGNAL
 from weir.router.progress import Progress
 from weir.router.receipts.convert import Feedback
 from weir.router.receipts.records import DecisionRecord
@@ -40,7 +39,7 @@ class Outcomes:
         """Tell what a caller found of an answer; a score alone is on a scale that nobody knows."""
         if feedback.acceptable is None:
             return
-        role: Role = "canary" if decision.signals.get(ROLE_SIGNAL) == "canary" else "present"
+        role: Role = "canary" if decision.signals.get("role") == "canary" else "present"
         self._judge.observe_outcome(
             role, decision.revisions["classifier"], good=feedback.acceptable, tenant=decision.tenant
         )

@@ -60,8 +60,11 @@ class DecisionEngine:
         self._tenants = Tenants(settings.routing.tenants)
         self._rules = RuleBook(settings.routing.rules, _known(settings, domains))
 
-    def admit(self, seen: Observation, text: TextReadings) -> tuple[Facts, Eligibility]:
-        """Narrow by what needs no classifier. Raises WeirError (see ``eligibility.refuse``)."""
+    def admit(self, seen: Observation, text: TextReadings | None = None) -> tuple[Facts, Eligibility]:
+        """Narrow by what needs no classifier; before the text is read, by the request and its tenant alone.
+
+        Raises WeirError (see ``eligibility.refuse``).
+        """
         found = (self._tenants.limit(seen.tenant), self._personal(seen, text))
         facts = narrow(seen.facts, [limit for limit in found if limit])
         return facts, _assess(facts, seen)
@@ -87,8 +90,8 @@ class DecisionEngine:
             raise eligibility.refuse_fallback()
         return Verdict(facts, allowed, case, bounds, selection, tuple(rule.name for rule in matching), domain)
 
-    def _personal(self, seen: Observation, text: TextReadings) -> Limit | None:
-        if seen.facts.policy.stated or not text.personal_data:
+    def _personal(self, seen: Observation, text: TextReadings | None) -> Limit | None:
+        if seen.facts.policy.stated or text is None or not text.personal_data:
             return None
         source = f"personal data in the prompt ({', '.join(sorted(text.personal_data))})"
         return Limit(source, "personal_data", residency=self._personal_residency)

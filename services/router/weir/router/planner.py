@@ -110,10 +110,12 @@ class Planner:
         eligibility.check_domain(ask.policy, states)
         asked = measure(ask.prompt, ask.policy)
         seen = Observation(ask.prompt, asked, tenant, routing_text(ask.prompt.messages), states)
+        self._engine.admit(seen)
         question = Question(seen.text, tenant, ask.request_id, keep=not ask.policy.no_store)
         judging = asyncio.ensure_future(self._judge.judge(question))
         try:
-            # The classifier's thread works while this one reads the text; a refusal takes the question back.
+            # The classifier's thread works while this one reads the text; should that leave no tier, the
+            # question is taken back.
             await asyncio.sleep(0)
             text = await self._panel.read_text(seen)
             facts, allowed = self._engine.admit(seen, text)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weir.engines.base import Candidate, Prediction
+from weir.engines.base import Candidate, Pass, Prediction, Sampling, TokenInfo
 
 VOCABULARY = 12
 
@@ -25,6 +25,7 @@ class TableSession:
         self.fed = 0
         self.closed = False
         self._seed = seed
+        self.last_pass: Pass | None = None
 
     @property
     def length(self) -> int:
@@ -53,7 +54,34 @@ class TableSession:
             following = float(logprobs[ids[index + 1]]) if index + 1 < len(ids) else None
             candidates = tuple(Candidate(int(i), float(logprobs[i])) for i in best)
             predictions.append(Prediction(candidates, following, row.astype(np.float32) if logits else None))
+        self.last_pass = Pass(1e-3 * len(ids), len(ids), 1)
         return predictions[-1:] if last_only else predictions
+
+    async def draft(
+        self,
+        ids: Sequence[int],
+        count: int,
+        *,
+        sampling: Sampling,
+        stop_ids: frozenset[int] = frozenset(),
+        min_confidence: float = 0.0,
+    ) -> list[TokenInfo]:
+        drafted: list[TokenInfo] = []
+        fed, temperature = list(ids), sampling.temperature or 0.0
+        rng = np.random.default_rng(None if sampling.seed is None else [sampling.seed, self.length])
+        while len(drafted) < count and not (drafted and drafted[-1].id in stop_ids):
+            [best] = await self.extend(fed, top=VOCABULARY, last_only=True)
+            pick, top = 0, best.top[:1]
+            if temperature > 0:
+                q = np.exp(np.array([entry.logprob for entry in best.top]) / temperature)
+                q /= q.sum()
+                top = tuple(Candidate(c.id, float(np.log(p))) for c, p in zip(best.top, q, strict=True))
+                pick = int(rng.choice(len(q), p=q))
+            if top[0].logprob < np.log(max(min_confidence, 1e-300)):
+                break
+            drafted.append(TokenInfo(top[pick].id, top[pick].logprob, top))
+            fed = [top[pick].id]
+        return drafted
 
     async def rewind(self, length: int) -> None:
         assert 0 <= length <= len(self.ids)

@@ -22,40 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from weir.v1 import types_pb2 as weir_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weir/v1/slm_worker.proto\x12\x07weir.v1\x1a\x13weir/v1/types.proto\"m\n\x0f\x43ompleteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0ctop_logprobs\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\"k\n\x10\x43ompleteResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.weir.v1.SlmFinishedH\x00\x42\x07\n\x05\x65vent\"{\n\x0bSlmFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\"_\n\x0c\x44raftRequest\x12$\n\x05start\x18\x01 \x01(\x0b\x32\x13.weir.v1.DraftStartH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.weir.v1.DraftAckH\x00\x42\x07\n\x05\x65vent\"m\n\nDraftStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0c\x63hunk_tokens\x18\x03 \x01(\r\x12\x14\n\x0c\x63hunks_ahead\x18\x04 \x01(\r\"B\n\x08\x44raftAck\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\ncorrection\x18\x03 \x03(\r\"h\n\rDraftResponse\x12$\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x13.weir.v1.DraftChunkH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.weir.v1.SlmFinishedH\x00\x42\x07\n\x05\x65vent\"X\n\nDraftChunk\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x1e\n\x06tokens\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Token\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\"\x15\n\x13GetModelInfoRequest\"\xb6\x01\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x13\n\x0bmax_context\x18\x04 \x01(\r\x12\x12\n\nvocab_size\x18\x05 \x01(\r\x12\x18\n\x10tokenizer_sha256\x18\x06 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x07 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x08 \x03(\t\"\x12\n\x10WatchLoadRequest\"^\n\x11WatchLoadResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\r\x12\x15\n\rkv_cache_used\x18\x04 \x01(\x02\x32\xa4\x02\n\x10SlmWorkerService\x12\x41\n\x08\x43omplete\x12\x18.weir.v1.CompleteRequest\x1a\x19.weir.v1.CompleteResponse0\x01\x12:\n\x05\x44raft\x12\x15.weir.v1.DraftRequest\x1a\x16.weir.v1.DraftResponse(\x01\x30\x01\x12K\n\x0cGetModelInfo\x12\x1c.weir.v1.GetModelInfoRequest\x1a\x1d.weir.v1.GetModelInfoResponse\x12\x44\n\tWatchLoad\x12\x19.weir.v1.WatchLoadRequest\x1a\x1a.weir.v1.WatchLoadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weir/v1/slm_worker.proto\x12\x07weir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13weir/v1/types.proto\"m\n\x0f\x43ompleteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0ctop_logprobs\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\"k\n\x10\x43ompleteResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.weir.v1.SlmFinishedH\x00\x42\x07\n\x05\x65vent\"{\n\x0bSlmFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\"_\n\x0c\x44raftRequest\x12$\n\x05start\x18\x01 \x01(\x0b\x32\x13.weir.v1.DraftStartH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.weir.v1.DraftAckH\x00\x42\x07\n\x05\x65vent\"\x85\x01\n\nDraftStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0c\x63hunk_tokens\x18\x03 \x01(\r\x12\x14\n\x0c\x63hunks_ahead\x18\x04 \x01(\r\x12\x16\n\x0emin_confidence\x18\x05 \x01(\x02\"m\n\x08\x44raftAck\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\ncorrection\x18\x03 \x03(\r\x12\x13\n\x0bnext_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x63hunks_ahead\x18\x05 \x01(\r\"h\n\rDraftResponse\x12$\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x13.weir.v1.DraftChunkH\x00\x12(\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x14.weir.v1.SlmFinishedH\x00\x42\x07\n\x05\x65vent\"\xad\x01\n\nDraftChunk\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x1e\n\x06tokens\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Token\x12\x18\n\x10tokenizer_sha256\x18\x03 \x01(\t\x12-\n\ndraft_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x06method\x18\x05 \x01(\x0e\x32\x14.weir.v1.DraftMethod\"\x15\n\x13GetModelInfoRequest\"\xb6\x01\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x13\n\x0bmax_context\x18\x04 \x01(\r\x12\x12\n\nvocab_size\x18\x05 \x01(\r\x12\x18\n\x10tokenizer_sha256\x18\x06 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x07 \x03(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x08 \x03(\t\"\x12\n\x10WatchLoadRequest\"^\n\x11WatchLoadResponse\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\r\x12\x15\n\rkv_cache_used\x18\x04 \x01(\x02*\\\n\x0b\x44raftMethod\x12\x1c\n\x18\x44RAFT_METHOD_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RAFT_METHOD_MODEL\x10\x01\x12\x17\n\x13\x44RAFT_METHOD_LOOKUP\x10\x02\x32\xa4\x02\n\x10SlmWorkerService\x12\x41\n\x08\x43omplete\x12\x18.weir.v1.CompleteRequest\x1a\x19.weir.v1.CompleteResponse0\x01\x12:\n\x05\x44raft\x12\x15.weir.v1.DraftRequest\x1a\x16.weir.v1.DraftResponse(\x01\x30\x01\x12K\n\x0cGetModelInfo\x12\x1c.weir.v1.GetModelInfoRequest\x1a\x1d.weir.v1.GetModelInfoResponse\x12\x44\n\tWatchLoad\x12\x19.weir.v1.WatchLoadRequest\x1a\x1a.weir.v1.WatchLoadResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.slm_worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPLETEREQUEST']._serialized_start=58
-  _globals['_COMPLETEREQUEST']._serialized_end=167
-  _globals['_COMPLETERESPONSE']._serialized_start=169
-  _globals['_COMPLETERESPONSE']._serialized_end=276
-  _globals['_SLMFINISHED']._serialized_start=278
-  _globals['_SLMFINISHED']._serialized_end=401
-  _globals['_DRAFTREQUEST']._serialized_start=403
-  _globals['_DRAFTREQUEST']._serialized_end=498
-  _globals['_DRAFTSTART']._serialized_start=500
-  _globals['_DRAFTSTART']._serialized_end=609
-  _globals['_DRAFTACK']._serialized_start=611
-  _globals['_DRAFTACK']._serialized_end=677
-  _globals['_DRAFTRESPONSE']._serialized_start=679
-  _globals['_DRAFTRESPONSE']._serialized_end=783
-  _globals['_DRAFTCHUNK']._serialized_start=785
-  _globals['_DRAFTCHUNK']._serialized_end=873
-  _globals['_GETMODELINFOREQUEST']._serialized_start=875
-  _globals['_GETMODELINFOREQUEST']._serialized_end=896
-  _globals['_GETMODELINFORESPONSE']._serialized_start=899
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1081
-  _globals['_WATCHLOADREQUEST']._serialized_start=1083
-  _globals['_WATCHLOADREQUEST']._serialized_end=1101
-  _globals['_WATCHLOADRESPONSE']._serialized_start=1103
-  _globals['_WATCHLOADRESPONSE']._serialized_end=1197
-  _globals['_SLMWORKERSERVICE']._serialized_start=1200
-  _globals['_SLMWORKERSERVICE']._serialized_end=1492
+  _globals['_DRAFTMETHOD']._serialized_start=1385
+  _globals['_DRAFTMETHOD']._serialized_end=1477
+  _globals['_COMPLETEREQUEST']._serialized_start=90
+  _globals['_COMPLETEREQUEST']._serialized_end=199
+  _globals['_COMPLETERESPONSE']._serialized_start=201
+  _globals['_COMPLETERESPONSE']._serialized_end=308
+  _globals['_SLMFINISHED']._serialized_start=310
+  _globals['_SLMFINISHED']._serialized_end=433
+  _globals['_DRAFTREQUEST']._serialized_start=435
+  _globals['_DRAFTREQUEST']._serialized_end=530
+  _globals['_DRAFTSTART']._serialized_start=533
+  _globals['_DRAFTSTART']._serialized_end=666
+  _globals['_DRAFTACK']._serialized_start=668
+  _globals['_DRAFTACK']._serialized_end=777
+  _globals['_DRAFTRESPONSE']._serialized_start=779
+  _globals['_DRAFTRESPONSE']._serialized_end=883
+  _globals['_DRAFTCHUNK']._serialized_start=886
+  _globals['_DRAFTCHUNK']._serialized_end=1059
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1061
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1082
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1085
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1267
+  _globals['_WATCHLOADREQUEST']._serialized_start=1269
+  _globals['_WATCHLOADREQUEST']._serialized_end=1287
+  _globals['_WATCHLOADRESPONSE']._serialized_start=1289
+  _globals['_WATCHLOADRESPONSE']._serialized_end=1383
+  _globals['_SLMWORKERSERVICE']._serialized_start=1480
+  _globals['_SLMWORKERSERVICE']._serialized_end=1772
 # @@protoc_insertion_point(module_scope)

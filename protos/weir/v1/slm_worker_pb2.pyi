@@ -5,8 +5,10 @@ A small model on this machine: TensorRT-LLM on a GPU, OpenVINO on a CPU, or a se
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from weir.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +20,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DraftMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DraftMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DraftMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRAFT_METHOD_UNSPECIFIED: _DraftMethod.ValueType  # 0
+    DRAFT_METHOD_MODEL: _DraftMethod.ValueType  # 1
+    DRAFT_METHOD_LOOKUP: _DraftMethod.ValueType  # 2
+    """copied from behind an earlier occurrence of the last tokens"""
+
+class DraftMethod(_DraftMethod, metaclass=_DraftMethodEnumTypeWrapper):
+    """Where drafted tokens come from."""
+
+DRAFT_METHOD_UNSPECIFIED: DraftMethod.ValueType  # 0
+DRAFT_METHOD_MODEL: DraftMethod.ValueType  # 1
+DRAFT_METHOD_LOOKUP: DraftMethod.ValueType  # 2
+"""copied from behind an earlier occurrence of the last tokens"""
+Global___DraftMethod: _TypeAlias = DraftMethod  # noqa: Y015
 
 @_typing.final
 class CompleteRequest(_message.Message):
@@ -137,11 +159,14 @@ class DraftStart(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     CHUNK_TOKENS_FIELD_NUMBER: _builtins.int
     CHUNKS_AHEAD_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     chunk_tokens: _builtins.int
     """drafted per chunk; 0: the worker's choice"""
     chunks_ahead: _builtins.int
     """chunks it may draft before the first is acknowledged"""
+    min_confidence: _builtins.float
+    """a chunk ends before a token that the drafter itself gives less; 0: never"""
     @_builtins.property
     def prompt(self) -> _types_pb2.Prompt: ...
     def __init__(
@@ -151,10 +176,11 @@ class DraftStart(_message.Message):
         prompt: _types_pb2.Prompt | None = ...,
         chunk_tokens: _builtins.int = ...,
         chunks_ahead: _builtins.int = ...,
+        min_confidence: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_tokens", b"chunk_tokens", "chunks_ahead", b"chunks_ahead", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_tokens", b"chunk_tokens", "chunks_ahead", b"chunks_ahead", "min_confidence", b"min_confidence", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,15 +188,24 @@ Global___DraftStart: _TypeAlias = DraftStart  # noqa: Y015
 
 @_typing.final
 class DraftAck(_message.Message):
-    """How much of chunk `sequence` stands. Anything drafted after it is void unless all of it was accepted."""
+    """How much of chunk `sequence` stands. Anything drafted after it is void unless all of it was accepted and the
+    drafts that follow begin with `correction`; the drafter knows which, and numbers what it drafts anew
+    `sequence + chunks_ahead` or higher. A verifier that wants no drafts for a while just acknowledges later.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     CORRECTION_FIELD_NUMBER: _builtins.int
+    NEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    CHUNKS_AHEAD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     accepted: _builtins.int
+    next_tokens: _builtins.int
+    """wanted in the chunks drafted from now on; 0: as before"""
+    chunks_ahead: _builtins.int
+    """from now on; 0: as before"""
     @_builtins.property
     def correction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """tokens to continue from instead"""
@@ -181,10 +216,12 @@ class DraftAck(_message.Message):
         sequence: _builtins.int = ...,
         accepted: _builtins.int = ...,
         correction: _abc.Iterable[_builtins.int] | None = ...,
+        next_tokens: _builtins.int = ...,
+        chunks_ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "correction", b"correction", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "chunks_ahead", b"chunks_ahead", "correction", b"correction", "next_tokens", b"next_tokens", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,20 +260,29 @@ class DraftChunk(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     TOKENIZER_SHA256_FIELD_NUMBER: _builtins.int
+    DRAFT_TIME_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     tokenizer_sha256: _builtins.str
+    method: Global___DraftMethod.ValueType
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Token]: ...
+    @_builtins.property
+    def draft_time(self) -> _duration_pb2.Duration:
+        """what the worker took for these tokens"""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         tokens: _abc.Iterable[_types_pb2.Token] | None = ...,
         tokenizer_sha256: _builtins.str = ...,
+        draft_time: _duration_pb2.Duration | None = ...,
+        method: Global___DraftMethod.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft_time", b"draft_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "tokenizer_sha256", b"tokenizer_sha256", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_time", b"draft_time", "method", b"method", "sequence", b"sequence", "tokenizer_sha256", b"tokenizer_sha256", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,39 +28,43 @@ from weir.v1 import slm_worker_pb2 as weir_dot_v1_dot_slm__worker__pb2
 from weir.v1 import types_pb2 as weir_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16weir/v1/verifier.proto\x12\x07weir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14weir/v1/router.proto\x1a\x18weir/v1/slm_worker.proto\x1a\x13weir/v1/types.proto\"d\n\nAcceptance\x12%\n\x08lossless\x18\x01 \x01(\x0b\x32\x11.weir.v1.LosslessH\x00\x12\'\n\tthreshold\x18\x02 \x01(\x0b\x32\x12.weir.v1.ThresholdH\x00\x42\x06\n\x04rule\"\n\n\x08Lossless\"$\n\tThreshold\x12\x17\n\x0fmin_probability\x18\x01 \x01(\x02\"\xc6\x01\n\x17GenerateVerifiedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\'\n\nacceptance\x18\x03 \x01(\x0b\x32\x13.weir.v1.Acceptance\x12%\n\tresidency\x18\x04 \x01(\x0e\x32\x12.weir.v1.Residency\x12\x16\n\x0e\x65scalate_below\x18\x05 \x01(\x02\x12\x0e\n\x06window\x18\x06 \x01(\r\"\x9d\x01\n\x18GenerateVerifiedResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12#\n\x07handoff\x18\x02 \x01(\x0b\x32\x10.weir.v1.HandoffH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.weir.v1.VerifiedFinishedH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\x10VerifiedFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\x12\x0e\n\x06rounds\x18\x04 \x01(\r\"e\n\rVerifyRequest\x12%\n\x05start\x18\x01 \x01(\x0b\x32\x14.weir.v1.VerifyStartH\x00\x12$\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x13.weir.v1.DraftChunkH\x00\x42\x07\n\x05\x65vent\"\x85\x01\n\x0bVerifyStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\'\n\nacceptance\x18\x03 \x01(\x0b\x32\x13.weir.v1.Acceptance\x12\x18\n\x10tokenizer_sha256\x18\x04 \x01(\t\"\xaf\x01\n\x0eVerifyResponse\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\'\n\ncorrection\x18\x03 \x01(\x0b\x32\x0e.weir.v1.TokenH\x00\x88\x01\x01\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12/\n\x0c\x66orward_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\n\x0b_correction\"[\n\x0cScoreRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0c\x63ontinuation\x18\x02 \x01(\t\x12\x14\n\x0ctop_logprobs\x18\x03 \x01(\r\"Z\n\rScoreResponse\x12\x1e\n\x06tokens\x18\x01 \x03(\x0b\x32\x0e.weir.v1.Token\x12\x14\n\x0cmean_logprob\x18\x02 \x01(\x02\x12\x13\n\x0bmin_logprob\x18\x03 \x01(\x02\"P\n\x0c\x43heckRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\"U\n\rCheckResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x11\n\tviolation\x18\x02 \x01(\t\x12\x15\n\x08grounded\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_grounded2\x9b\x02\n\x0fVerifierService\x12Y\n\x10GenerateVerified\x12 .weir.v1.GenerateVerifiedRequest\x1a!.weir.v1.GenerateVerifiedResponse0\x01\x12=\n\x06Verify\x12\x16.weir.v1.VerifyRequest\x1a\x17.weir.v1.VerifyResponse(\x01\x30\x01\x12\x36\n\x05Score\x12\x15.weir.v1.ScoreRequest\x1a\x16.weir.v1.ScoreResponse\x12\x36\n\x05\x43heck\x12\x15.weir.v1.CheckRequest\x1a\x16.weir.v1.CheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16weir/v1/verifier.proto\x12\x07weir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x14weir/v1/router.proto\x1a\x18weir/v1/slm_worker.proto\x1a\x13weir/v1/types.proto\"d\n\nAcceptance\x12%\n\x08lossless\x18\x01 \x01(\x0b\x32\x11.weir.v1.LosslessH\x00\x12\'\n\tthreshold\x18\x02 \x01(\x0b\x32\x12.weir.v1.ThresholdH\x00\x42\x06\n\x04rule\"\n\n\x08Lossless\"a\n\tThreshold\x12\x17\n\x0fmin_probability\x18\x01 \x01(\x02\x12\x16\n\x0e\x66\x61llback_below\x18\x02 \x01(\x02\x12#\n\x08takeover\x18\x03 \x01(\x0e\x32\x11.weir.v1.Takeover\"\xc6\x01\n\x17GenerateVerifiedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\'\n\nacceptance\x18\x03 \x01(\x0b\x32\x13.weir.v1.Acceptance\x12%\n\tresidency\x18\x04 \x01(\x0e\x32\x12.weir.v1.Residency\x12\x16\n\x0e\x65scalate_below\x18\x05 \x01(\x02\x12\x0e\n\x06window\x18\x06 \x01(\r\"\x9d\x01\n\x18GenerateVerifiedResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12#\n\x07handoff\x18\x02 \x01(\x0b\x32\x10.weir.v1.HandoffH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.weir.v1.VerifiedFinishedH\x00\x42\x07\n\x05\x65vent\"\xbb\x01\n\x10VerifiedFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\x12\x0e\n\x06rounds\x18\x04 \x01(\r\x12)\n\x05stats\x18\x05 \x01(\x0b\x32\x1a.weir.v1.VerificationStats\"\x89\x03\n\x11VerificationStats\x12\x0e\n\x06passes\x18\x01 \x01(\r\x12\x15\n\rpassed_tokens\x18\x02 \x01(\r\x12\x14\n\x0c\x64raft_tokens\x18\x03 \x01(\r\x12\x17\n\x0fverifier_tokens\x18\x04 \x01(\r\x12\x17\n\x0f\x66rontier_tokens\x18\x05 \x01(\r\x12\x16\n\x0elookup_drafted\x18\x06 \x01(\r\x12\x17\n\x0flookup_accepted\x18\x07 \x01(\r\x12\x1a\n\x12judged_by_position\x18\x08 \x03(\r\x12\x1c\n\x14\x61\x63\x63\x65pted_by_position\x18\t \x03(\r\x12-\n\ndraft_time\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bverify_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\twait_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05level\x18\r \x01(\t\"e\n\rVerifyRequest\x12%\n\x05start\x18\x01 \x01(\x0b\x32\x14.weir.v1.VerifyStartH\x00\x12$\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x13.weir.v1.DraftChunkH\x00\x42\x07\n\x05\x65vent\"\x85\x01\n\x0bVerifyStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\'\n\nacceptance\x18\x03 \x01(\x0b\x32\x13.weir.v1.Acceptance\x12\x18\n\x10tokenizer_sha256\x18\x04 \x01(\t\"\xaf\x01\n\x0eVerifyResponse\x12\x10\n\x08sequence\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\'\n\ncorrection\x18\x03 \x01(\x0b\x32\x0e.weir.v1.TokenH\x00\x88\x01\x01\x12\x10\n\x08logprobs\x18\x04 \x03(\x02\x12/\n\x0c\x66orward_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\n\x0b_correction\"[\n\x0cScoreRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x14\n\x0c\x63ontinuation\x18\x02 \x01(\t\x12\x14\n\x0ctop_logprobs\x18\x03 \x01(\r\"Z\n\rScoreResponse\x12\x1e\n\x06tokens\x18\x01 \x03(\x0b\x32\x0e.weir.v1.Token\x12\x14\n\x0cmean_logprob\x18\x02 \x01(\x02\x12\x13\n\x0bmin_logprob\x18\x03 \x01(\x02\"P\n\x0c\x43heckRequest\x12\x1f\n\x06prompt\x18\x01 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\x12\x0f\n\x07sources\x18\x03 \x03(\t\"U\n\rCheckResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x11\n\tviolation\x18\x02 \x01(\t\x12\x15\n\x08grounded\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_grounded*N\n\x08Takeover\x12\x18\n\x14TAKEOVER_UNSPECIFIED\x10\x00\x12\x12\n\x0eTAKEOVER_TOKEN\x10\x01\x12\x14\n\x10TAKEOVER_STRETCH\x10\x02\x32\x9b\x02\n\x0fVerifierService\x12Y\n\x10GenerateVerified\x12 .weir.v1.GenerateVerifiedRequest\x1a!.weir.v1.GenerateVerifiedResponse0\x01\x12=\n\x06Verify\x12\x16.weir.v1.VerifyRequest\x1a\x17.weir.v1.VerifyResponse(\x01\x30\x01\x12\x36\n\x05Score\x12\x15.weir.v1.ScoreRequest\x1a\x16.weir.v1.ScoreResponse\x12\x36\n\x05\x43heck\x12\x15.weir.v1.CheckRequest\x1a\x16.weir.v1.CheckResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.verifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TAKEOVER']._serialized_start=2067
+  _globals['_TAKEOVER']._serialized_end=2145
   _globals['_ACCEPTANCE']._serialized_start=136
   _globals['_ACCEPTANCE']._serialized_end=236
   _globals['_LOSSLESS']._serialized_start=238
   _globals['_LOSSLESS']._serialized_end=248
   _globals['_THRESHOLD']._serialized_start=250
-  _globals['_THRESHOLD']._serialized_end=286
-  _globals['_GENERATEVERIFIEDREQUEST']._serialized_start=289
-  _globals['_GENERATEVERIFIEDREQUEST']._serialized_end=487
-  _globals['_GENERATEVERIFIEDRESPONSE']._serialized_start=490
-  _globals['_GENERATEVERIFIEDRESPONSE']._serialized_end=647
-  _globals['_VERIFIEDFINISHED']._serialized_start=650
-  _globals['_VERIFIEDFINISHED']._serialized_end=794
-  _globals['_VERIFYREQUEST']._serialized_start=796
-  _globals['_VERIFYREQUEST']._serialized_end=897
-  _globals['_VERIFYSTART']._serialized_start=900
-  _globals['_VERIFYSTART']._serialized_end=1033
-  _globals['_VERIFYRESPONSE']._serialized_start=1036
-  _globals['_VERIFYRESPONSE']._serialized_end=1211
-  _globals['_SCOREREQUEST']._serialized_start=1213
-  _globals['_SCOREREQUEST']._serialized_end=1304
-  _globals['_SCORERESPONSE']._serialized_start=1306
-  _globals['_SCORERESPONSE']._serialized_end=1396
-  _globals['_CHECKREQUEST']._serialized_start=1398
-  _globals['_CHECKREQUEST']._serialized_end=1478
-  _globals['_CHECKRESPONSE']._serialized_start=1480
-  _globals['_CHECKRESPONSE']._serialized_end=1565
-  _globals['_VERIFIERSERVICE']._serialized_start=1568
-  _globals['_VERIFIERSERVICE']._serialized_end=1851
+  _globals['_THRESHOLD']._serialized_end=347
+  _globals['_GENERATEVERIFIEDREQUEST']._serialized_start=350
+  _globals['_GENERATEVERIFIEDREQUEST']._serialized_end=548
+  _globals['_GENERATEVERIFIEDRESPONSE']._serialized_start=551
+  _globals['_GENERATEVERIFIEDRESPONSE']._serialized_end=708
+  _globals['_VERIFIEDFINISHED']._serialized_start=711
+  _globals['_VERIFIEDFINISHED']._serialized_end=898
+  _globals['_VERIFICATIONSTATS']._serialized_start=901
+  _globals['_VERIFICATIONSTATS']._serialized_end=1294
+  _globals['_VERIFYREQUEST']._serialized_start=1296
+  _globals['_VERIFYREQUEST']._serialized_end=1397
+  _globals['_VERIFYSTART']._serialized_start=1400
+  _globals['_VERIFYSTART']._serialized_end=1533
+  _globals['_VERIFYRESPONSE']._serialized_start=1536
+  _globals['_VERIFYRESPONSE']._serialized_end=1711
+  _globals['_SCOREREQUEST']._serialized_start=1713
+  _globals['_SCOREREQUEST']._serialized_end=1804
+  _globals['_SCORERESPONSE']._serialized_start=1806
+  _globals['_SCORERESPONSE']._serialized_end=1896
+  _globals['_CHECKREQUEST']._serialized_start=1898
+  _globals['_CHECKREQUEST']._serialized_end=1978
+  _globals['_CHECKRESPONSE']._serialized_start=1980
+  _globals['_CHECKRESPONSE']._serialized_end=2065
+  _globals['_VERIFIERSERVICE']._serialized_start=2148
+  _globals['_VERIFIERSERVICE']._serialized_end=2431
 # @@protoc_insertion_point(module_scope)

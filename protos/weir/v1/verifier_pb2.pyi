@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from weir.v1 import router_pb2 as _router_pb2
 from weir.v1 import slm_worker_pb2 as _slm_worker_pb2
 from weir.v1 import types_pb2 as _types_pb2
@@ -21,6 +22,28 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Takeover:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TakeoverEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Takeover.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAKEOVER_UNSPECIFIED: _Takeover.ValueType  # 0
+    """as configured"""
+    TAKEOVER_TOKEN: _Takeover.ValueType  # 1
+    TAKEOVER_STRETCH: _Takeover.ValueType  # 2
+    """until the drafter would have written the same again"""
+
+class Takeover(_Takeover, metaclass=_TakeoverEnumTypeWrapper):
+    """For how long the verifier writes on its own after a rejection."""
+
+TAKEOVER_UNSPECIFIED: Takeover.ValueType  # 0
+"""as configured"""
+TAKEOVER_TOKEN: Takeover.ValueType  # 1
+TAKEOVER_STRETCH: Takeover.ValueType  # 2
+"""until the drafter would have written the same again"""
+Global___Takeover: _TypeAlias = Takeover  # noqa: Y015
 
 @_typing.final
 class Acceptance(_message.Message):
@@ -74,15 +97,23 @@ class Threshold(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    FALLBACK_BELOW_FIELD_NUMBER: _builtins.int
+    TAKEOVER_FIELD_NUMBER: _builtins.int
     min_probability: _builtins.float
+    """equally, a rollback distance of -ln(min_probability) nats"""
+    fallback_below: _builtins.float
+    """the drafter hands a token over that it gives less itself; 0: never"""
+    takeover: Global___Takeover.ValueType
     def __init__(
         self,
         *,
         min_probability: _builtins.float = ...,
+        fallback_below: _builtins.float = ...,
+        takeover: Global___Takeover.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback_below", b"fallback_below", "min_probability", b"min_probability", "takeover", b"takeover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,12 +194,15 @@ class VerifiedFinished(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     finish_reason: _types_pb2.FinishReason.ValueType
     rounds: _builtins.int
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Usage]: ...
     @_builtins.property
     def timing(self) -> _types_pb2.Timing: ...
+    @_builtins.property
+    def stats(self) -> Global___VerificationStats: ...
     def __init__(
         self,
         *,
@@ -176,14 +210,90 @@ class VerifiedFinished(_message.Message):
         usage: _abc.Iterable[_types_pb2.Usage] | None = ...,
         timing: _types_pb2.Timing | None = ...,
         rounds: _builtins.int = ...,
+        stats: Global___VerificationStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "rounds", b"rounds", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "rounds", b"rounds", "stats", b"stats", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifiedFinished: _TypeAlias = VerifiedFinished  # noqa: Y015
+
+@_typing.final
+class VerificationStats(_message.Message):
+    """How an answer came about. Times are of this answer alone, as the services saw them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSES_FIELD_NUMBER: _builtins.int
+    PASSED_TOKENS_FIELD_NUMBER: _builtins.int
+    DRAFT_TOKENS_FIELD_NUMBER: _builtins.int
+    VERIFIER_TOKENS_FIELD_NUMBER: _builtins.int
+    FRONTIER_TOKENS_FIELD_NUMBER: _builtins.int
+    LOOKUP_DRAFTED_FIELD_NUMBER: _builtins.int
+    LOOKUP_ACCEPTED_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_POSITION_FIELD_NUMBER: _builtins.int
+    ACCEPTED_BY_POSITION_FIELD_NUMBER: _builtins.int
+    DRAFT_TIME_FIELD_NUMBER: _builtins.int
+    VERIFY_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_TIME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    passes: _builtins.int
+    """forward passes of the verifier behind the prompt's"""
+    passed_tokens: _builtins.int
+    """tokens fed in them"""
+    draft_tokens: _builtins.int
+    """of the answer, by who wrote them"""
+    verifier_tokens: _builtins.int
+    frontier_tokens: _builtins.int
+    lookup_drafted: _builtins.int
+    """drafted without a model"""
+    lookup_accepted: _builtins.int
+    level: _builtins.str
+    """"token", "text" or "alone" """
+    @_builtins.property
+    def judged_by_position(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """drafts at position i of their chunk on which a verdict fell"""
+
+    @_builtins.property
+    def accepted_by_position(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def draft_time(self) -> _duration_pb2.Duration:
+        """in the worker, drafting"""
+
+    @_builtins.property
+    def verify_time(self) -> _duration_pb2.Duration:
+        """in the verifier's forward passes"""
+
+    @_builtins.property
+    def wait_time(self) -> _duration_pb2.Duration:
+        """of the verifier for drafts"""
+
+    def __init__(
+        self,
+        *,
+        passes: _builtins.int = ...,
+        passed_tokens: _builtins.int = ...,
+        draft_tokens: _builtins.int = ...,
+        verifier_tokens: _builtins.int = ...,
+        frontier_tokens: _builtins.int = ...,
+        lookup_drafted: _builtins.int = ...,
+        lookup_accepted: _builtins.int = ...,
+        judged_by_position: _abc.Iterable[_builtins.int] | None = ...,
+        accepted_by_position: _abc.Iterable[_builtins.int] | None = ...,
+        draft_time: _duration_pb2.Duration | None = ...,
+        verify_time: _duration_pb2.Duration | None = ...,
+        wait_time: _duration_pb2.Duration | None = ...,
+        level: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draft_time", b"draft_time", "verify_time", b"verify_time", "wait_time", b"wait_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_by_position", b"accepted_by_position", "draft_time", b"draft_time", "draft_tokens", b"draft_tokens", "frontier_tokens", b"frontier_tokens", "judged_by_position", b"judged_by_position", "level", b"level", "lookup_accepted", b"lookup_accepted", "lookup_drafted", b"lookup_drafted", "passed_tokens", b"passed_tokens", "passes", b"passes", "verifier_tokens", b"verifier_tokens", "verify_time", b"verify_time", "wait_time", b"wait_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerificationStats: _TypeAlias = VerificationStats  # noqa: Y015
 
 @_typing.final
 class VerifyRequest(_message.Message):

@@ -184,12 +184,29 @@ class Prediction:
     logits: npt.NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What the forward passes behind one call took; several sessions may have shared each of them.
+
+    ``tokens`` counts those of all sessions in these passes, ``sequences`` the sessions in the last one.
+    """
+
+    seconds: float
+    tokens: int
+    sequences: int
+
+
 class Session(Protocol):
     """A token sequence with its KV cache, for verifiers and drafters."""
 
     @property
     def length(self) -> int:
         """Tokens fed so far and not rewound."""
+        ...
+
+    @property
+    def last_pass(self) -> Pass | None:
+        """What the last ``extend`` or ``draft`` cost, as the engine measured it; ``None`` where it does not."""
         ...
 
     async def extend(
@@ -205,6 +222,26 @@ class Session(Protocol):
 
         ``masks``, one per id, are little-endian bit sets over the vocabulary of the tokens that may follow
         that position; all others get probability zero before normalization.
+        """
+        ...
+
+    async def draft(
+        self,
+        ids: Sequence[int],
+        count: int,
+        *,
+        sampling: Sampling,
+        stop_ids: frozenset[int] = frozenset(),
+        min_confidence: float = 0.0,
+    ) -> list[TokenInfo]:
+        """Feed ``ids``, not empty, and decode up to ``count`` tokens after them, in one call.
+
+        It ends early after a token of ``stop_ids``, and before one where the most likely token has less than
+        ``min_confidence``, so that there may be none. ``length`` tells what is fed by then: all of ``ids``, and
+        all drafted tokens but at most the last. At temperature 0 the tokens are the arg-max; above, each is
+        drawn from a truncated distribution that is whole in its ``top``. Of ``sampling`` temperature, top_p,
+        top_k and seed are read. A drafter's engine may be set up to be faster than it is exact: ``extend`` of
+        the same tokens need not agree to the last bit.
         """
         ...
 

@@ -53,15 +53,27 @@ class LocalModel(Section):
     # Verifier and drafter sessions open at once.
     max_sessions: Annotated[int, Field(gt=0)] = 16
     kv_cache_gb: Annotated[float, Field(gt=0)] = 1.0
-    # Engine "tensorrt_llm": parallelism and in-engine speculation.
+    # Engine "tensorrt_llm": parallelism.
     tensor_parallel_size: Annotated[int, Field(gt=0)] = 1
     pipeline_parallel_size: Annotated[int, Field(gt=0)] = 1
+    # Speculation inside the engine; "eagle3" is engine "tensorrt_llm"'s alone.
     speculative: Literal["none", "draft_model", "eagle3", "ngram"] = "none"
     speculative_model: Path | None = None
     speculative_tokens: Annotated[int, Field(gt=0)] = 4
+    speculative_max_ngram: Annotated[int, Field(gt=0)] = 3
     # USD per million tokens, for the receipts; local inference counts as free unless priced here.
     input_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
     output_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Drafting(Section):
+    """How a worker drafts for a verifier."""
+
+    # "lookup" copies what followed an earlier occurrence of the last tokens; "auto" does where it pays.
+    method: Literal["auto", "model", "lookup"] = "auto"
+    # Tokens that must match, from the most to the fewest.
+    max_ngram: Annotated[int, Field(gt=0)] = 4
+    min_ngram: Annotated[int, Field(gt=0)] = 2
 
 
 class SlmTier(Tier):
@@ -73,6 +85,7 @@ class SlmTier(Tier):
     output_schema_strict: bool = True
     # Domains (Policy.domain) that this model, or the adapter of that name, was tuned for.
     domains: dict[str, str] = {}
+    drafting: Drafting = Drafting()
     run: LocalModel = LocalModel()
 
 
@@ -84,10 +97,24 @@ class HybridTier(Tier):
     verifier_model: str = EMBEDDED_MODEL
     # Unset: lossless verification. Set: the probability that the verifier must give a drafted token.
     acceptance_threshold: Share | None = None
+    # The same bound as Big Little Decoder's rollback, in nats: -ln(acceptance_threshold). Set one of the two.
+    rollback_distance: Annotated[float, Field(gt=0)] | None = None
+    # Big Little Decoder's fallback: the drafter hands over a token that it gives less itself; 0: never.
+    fallback_below: Share = 0.0
+    # After a rejection under a threshold the verifier writes one token, or until both agree again.
+    takeover: Literal["token", "stretch"] = "token"
     # Hand over to the frontier when the accepted share of the last `window` drafts falls below; 0: never.
     escalate_below: Share = 0.0
+    # The same when the verifier's own probability of the last `window` tokens falls below, as a mean; 0: never.
+    escalate_unsure_below: Share = 0.0
     window: Annotated[int, Field(gt=0)] = 64
-    draft_tokens: Annotated[int, Field(gt=0, le=64)] = 4
+    # Drafted tokens of a round: fixed, or what pays best by the measured costs, at most `max_draft_tokens`.
+    draft_tokens: Annotated[int, Field(gt=0, le=64)] | Literal["auto"] = "auto"
+    max_draft_tokens: Annotated[int, Field(gt=0, le=64)] = 16
+    # Whether the worker drafts on while a chunk is judged: pays where the two share no processor.
+    overlap: Literal["auto", "on", "off"] = "auto"
+    # Drafts in another vocabulary: judged as text, sentence by sentence, or refused.
+    other_tokenizers: Literal["text", "refuse"] = "text"
     # Share of the frontier's expected gain over the SLM that the verifier's model brings.
     recovered_gain: Share = 0.5
     run: LocalModel = LocalModel()

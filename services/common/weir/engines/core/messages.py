@@ -73,6 +73,24 @@ class Extend(Message, tag="extend", frozen=True):
     last_only: bool = False
 
 
+class Draft(Message, tag="draft", frozen=True):
+    """Feed ``ids``, then decode up to ``count`` tokens; answered by ``Extended``, one row per drafted token.
+
+    Above temperature 0 a row's candidates are the whole distribution that its token was drawn from.
+    """
+
+    call: int
+    session: int
+    ids: list[int]
+    count: int
+    stop_ids: list[int] = []
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    min_confidence: float = 0.0
+
+
 class Rewind(Message, tag="rewind", frozen=True):
     """Cut a session to ``length`` tokens; answered by ``Done``."""
 
@@ -111,10 +129,19 @@ class Output(Message, tag="output", frozen=True):
 
 
 class Extended(Message, tag="extended", frozen=True):
-    """The answer to ``Extend`` and ``Score``."""
+    """The answer to ``Extend``, ``Draft`` and ``Score``, with what its forward passes took.
+
+    ``drafted`` are the tokens of a ``Draft``, ``length`` the session's after it. ``tokens`` counts those of all sequences in these passes,
+    ``sequences`` those that shared the last one.
+    """
 
     call: int
     rows: list[Row]
+    drafted: list[int] = []
+    length: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    sequences: int = 0
 
 
 class Done(Message, tag="done", frozen=True):
@@ -152,8 +179,8 @@ class Ready(Message, tag="ready", frozen=True):
 
 
 Event = Output | Extended | Done | Failed
-Call = Extend | Rewind | Score
-ToCore = Start | Submit | Abort | OpenSession | CloseSession | Extend | Rewind | Score
+Call = Extend | Draft | Rewind | Score
+ToCore = Start | Submit | Abort | OpenSession | CloseSession | Extend | Draft | Rewind | Score
 
 
 class Frame(Message, tag="frame", frozen=True):

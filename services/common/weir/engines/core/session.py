@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from weir.common.errors import ErrorCode, WeirError
-from weir.engines.base import Candidate, Prediction
+from weir.engines.base import Candidate, Pass, Prediction, Sampling, TokenInfo
 from weir.engines.core import messages as m
 from weir.engines.core.client import CoreClient
 
@@ -25,6 +25,7 @@ class CoreSession:
         self._number = client.open_session()
         self._length = 0
         self._closed = False
+        self.last_pass: Pass | None = None
 
     @property
     def length(self) -> int:
@@ -49,15 +50,50 @@ class CoreSession:
             raise ValueError(f"{len(masks)} masks for {len(ids)} tokens")
         if not ids:
             return []
-        if self._length + len(ids) > self._max_context:
-            hint = f"{self._length + len(ids)} tokens exceed the context of {self._max_context}."
-            raise WeirError(ErrorCode.CONTEXT_TOO_LONG, hint)
+        self._require_room(len(ids))
         fed, kept = list(ids), None if masks is None else list(masks)
         answer = await self._call(
             lambda call: m.Extend(call, self._number, fed, top, logits, kept, last_only),
             self._length + len(fed),
         )
         return [_prediction(row) for row in answer.rows] if isinstance(answer, m.Extended) else []
+
+    async def draft(
+        self,
+        ids: Sequence[int],
+        count: int,
+        *,
+        sampling: Sampling,
+        stop_ids: frozenset[int] = frozenset(),
+        min_confidence: float = 0.0,
+    ) -> list[TokenInfo]:
+        """Feed ``ids`` and decode after them; see ``weir.engines.base.Session``.
+
+        Raises:
+            WeirError: CONTEXT_TOO_LONG, ENGINE_CRASHED.
+        """
+        if not ids or count < 1:
+            raise ValueError("a draft needs tokens to feed and a count of at least 1")
+        self._require_room(len(ids) + count)
+        fed = list(ids)
+        answer = await self._call(
+            lambda call: m.Draft(
+                call,
+                self._number,
+                fed,
+                count,
+                sorted(stop_ids),
+                sampling.temperature or 0.0,
+                sampling.top_p,
+                sampling.top_k,
+                sampling.seed,
+                min_confidence,
+            ),
+            None,
+        )
+        if not isinstance(answer, m.Extended):
+            return []
+        return [_token(token, row) for token, row in zip(answer.drafted, answer.rows, strict=True)]
 
     async def rewind(self, length: int) -> None:
         """Forget everything past the first ``length`` tokens."""
@@ -75,7 +111,7 @@ class CoreSession:
         if self._life == self._client.generation:
             self._client.close_session(self._number)
 
-    async def _call(self, build: Callable[[int], m.Call], length: int) -> m.Extended | m.Done:
+    async def _call(self, build: Callable[[int], m.Call], length: int | None) -> m.Extended | m.Done:
         async with self._lock:
             if self._closed or self._life != self._client.generation:
                 raise WeirError(ErrorCode.ENGINE_CRASHED, internal="the session's engine core is gone")
@@ -84,8 +120,21 @@ class CoreSession:
             except BaseException:
                 await self.aclose()  # how far the core came is not known
                 raise
-            self._length = length
+            extended = answer if isinstance(answer, m.Extended) else None
+            # Only a draft's own length is not known beforehand.
+            self._length = length if length is not None else extended.length if extended else self._length
+            if extended:
+                self.last_pass = Pass(extended.seconds, extended.tokens, extended.sequences)
             return answer
+
+    def _require_room(self, tokens: int) -> None:
+        if self._length + tokens > self._max_context:
+            hint = f"{self._length + tokens} tokens exceed the context of {self._max_context}."
+            raise WeirError(ErrorCode.CONTEXT_TOO_LONG, hint)
+
+
+def _token(token: int, row: m.Row) -> TokenInfo:
+    return TokenInfo(token, row.next_logprob, tuple(map(Candidate, row.ids, row.logprobs)))
 
 
 def _prediction(row: m.Row) -> Prediction:

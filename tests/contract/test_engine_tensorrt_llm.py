@@ -394,8 +394,7 @@ def test_a_rewound_session_predicts_as_if_nothing_had_been_fed(start: Start) -> 
     core.backend.open_session(1)
     before = core.call(m.Extend(call=1, session=1, ids=PROMPT))
     core.call(m.Extend(call=2, session=1, ids=[1, 2, 3]))
-    assert isinstance(core.call(m.Rewind(call=3, session=1, length=len(PROMPT) - 4)), m.Done)
-    after = core.call(m.Extend(call=4, session=1, ids=PROMPT[-4:]))
+    after = core.call(m.Extend(call=3, session=1, ids=PROMPT[-4:], at=len(PROMPT) - 4))
     assert [row.ids for row in after.rows] == [row.ids for row in before.rows[-4:]]
 
 

@@ -139,9 +139,9 @@ def test_an_abort_is_heard_between_steps(peer: Peer) -> None:
 
 
 def test_a_backend_with_threads_of_its_own_wakes_the_loop(peer: Peer) -> None:
-    peer.backend.late.append(m.Done(3))
+    peer.backend.late.append(m.Extended(3, []))
     peer.channel.wake()
-    assert peer.receive().events == [m.Done(3)]
+    assert peer.receive().events == [m.Extended(3, [])]
 
 
 def test_the_loop_ends_when_the_server_is_gone_in_mid_stream() -> None:
@@ -174,7 +174,7 @@ def test_frames_survive_any_cut_of_the_stream(payloads: list[bytes], sizes: list
             1, [1, 2], 3, temperature=0.5, constraint_kind="choices", constraint_value=["a"], logprobs=True
         ),
         m.Extend(1, 2, [3], top=4, logits=True, masks=[b"\x01"], last_only=True),
-        m.Rewind(1, 2, 3),
+        m.Draft(1, 2, [3], 4),
         m.Score(1, [2], [3]),
         m.Abort(1),
         m.OpenSession(1),

@@ -70,7 +70,7 @@ def test_answers_to_calls_go_at_once() -> None:
     pacer = _begun(Clock(), 1)
     pacer.take([_output(1, 0)])
     pacer.take([_output(1, 1)])
-    assert pacer.take([m.Done(7)]) == [_output(1, 1), m.Done(7)]
+    assert pacer.take([m.Extended(7, [])]) == [_output(1, 1), m.Extended(7, [])]
 
 
 @given(

@@ -188,12 +188,17 @@ class Prediction:
 class Pass:
     """What the forward passes behind one call took; several sessions may have shared each of them.
 
-    ``tokens`` counts those of all sessions in these passes, ``sequences`` the sessions in the last one.
+    ``tokens`` counts what was computed for all sessions in these passes, filling included: an engine may fill
+    a session's few tokens up to a least number. ``sequences`` counts the sessions in the last one.
     """
 
     seconds: float
     tokens: int
     sequences: int
+
+    def then(self, other: Pass) -> Pass:
+        """Return what this and a later one took together."""
+        return Pass(self.seconds + other.seconds, self.tokens + other.tokens, other.sequences)
 
 
 class Session(Protocol):

@@ -56,7 +56,7 @@ class CoreClient:
         self._restarts = restarts
         self._process: CoreProcess | None = None
         self._streams: dict[int, OutputStream] = {}
-        self._calls: dict[int, asyncio.Future[m.Extended | m.Done]] = {}
+        self._calls: dict[int, asyncio.Future[m.Extended]] = {}
         self._numbers = itertools.count(1)
         self._load = Load(0, 0, 0.0)
         self.on_load_change: Callable[[], None] = lambda: None
@@ -104,10 +104,10 @@ class CoreClient:
         self._streams[number] = stream
         return stream
 
-    async def call(self, build: Callable[[int], m.Call]) -> m.Extended | m.Done:
+    async def call(self, build: Callable[[int], m.Call]) -> m.Extended:
         """Send a call and wait for its answer."""
         number = next(self._numbers)
-        future: asyncio.Future[m.Extended | m.Done] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[m.Extended] = asyncio.get_running_loop().create_future()
         self._send(build(number))
         self._calls[number] = future
         try:
@@ -225,7 +225,7 @@ class CoreClient:
             match event:
                 case m.Output():
                     self._output(event)
-                case m.Extended() | m.Done():
+                case m.Extended():
                     self._answer(event.call, event)
                 case m.Failed():
                     self._failed(event)
@@ -238,7 +238,7 @@ class CoreClient:
             if output.finish:
                 del self._streams[output.id]
 
-    def _answer(self, number: int, answer: m.Extended | m.Done) -> None:
+    def _answer(self, number: int, answer: m.Extended) -> None:
         future = self._calls.get(number)
         if future is not None and not future.done():
             future.set_result(answer)

@@ -124,10 +124,9 @@ class CoreEngine:
         self._fits(len(prompt_ids) + len(continuation_ids))
         prompt, continuation = list(prompt_ids), list(continuation_ids)
         answer = await self._running().call(lambda call: m.Score(call, prompt, continuation, top))
-        rows = answer.rows if isinstance(answer, m.Extended) else []
         return [
             TokenInfo(token, row.next_logprob, _candidates(row))
-            for token, row in zip(continuation, rows, strict=True)
+            for token, row in zip(continuation, answer.rows, strict=True)
         ]
 
     async def open_session(self) -> CoreSession:

@@ -55,7 +55,7 @@ class CoreLoop:
                 self._backend.open_session(message.session)
             case m.CloseSession():
                 self._backend.close_session(message.session)
-            case m.Extend() | m.Draft() | m.Rewind() | m.Score():
+            case m.Extend() | m.Draft() | m.Score():
                 self._call(message)
             case m.Start():
                 raise RuntimeError("the core has started already")

@@ -62,7 +62,10 @@ class CloseSession(Message, tag="close", frozen=True):
 
 
 class Extend(Message, tag="extend", frozen=True):
-    """Feed ``ids``; answered by ``Extended`` with one row for each, or for the last with ``last_only``."""
+    """Feed ``ids``; answered by ``Extended`` with one row for each, or for the last with ``last_only``.
+
+    The session is cut to its first ``at`` tokens before; -1 leaves it.
+    """
 
     call: int
     session: int
@@ -71,12 +74,14 @@ class Extend(Message, tag="extend", frozen=True):
     logits: bool = False
     masks: list[bytes] | None = None
     last_only: bool = False
+    at: int = -1
 
 
 class Draft(Message, tag="draft", frozen=True):
     """Feed ``ids``, then decode up to ``count`` tokens; answered by ``Extended``, one row per drafted token.
 
-    Above temperature 0 a row's candidates are the whole distribution that its token was drawn from.
+    Above temperature 0 a row's candidates are the whole distribution that its token was drawn from. The
+    session is cut to its first ``at`` tokens before; -1 leaves it.
     """
 
     call: int
@@ -89,14 +94,7 @@ class Draft(Message, tag="draft", frozen=True):
     top_k: int | None = None
     seed: int | None = None
     min_confidence: float = 0.0
-
-
-class Rewind(Message, tag="rewind", frozen=True):
-    """Cut a session to ``length`` tokens; answered by ``Done``."""
-
-    call: int
-    session: int
-    length: int
+    at: int = -1
 
 
 class Score(Message, tag="score", frozen=True):
@@ -131,8 +129,8 @@ class Output(Message, tag="output", frozen=True):
 class Extended(Message, tag="extended", frozen=True):
     """The answer to ``Extend``, ``Draft`` and ``Score``, with what its forward passes took.
 
-    ``drafted`` are the tokens of a ``Draft``, ``length`` the session's after it. ``tokens`` counts those of all sequences in these passes,
-    ``sequences`` those that shared the last one.
+    ``drafted`` are the tokens of a ``Draft``, ``length`` the session's after it. ``tokens`` counts those of
+    all sequences in these passes, ``sequences`` those that shared the last one.
     """
 
     call: int
@@ -142,12 +140,6 @@ class Extended(Message, tag="extended", frozen=True):
     seconds: float = 0.0
     tokens: int = 0
     sequences: int = 0
-
-
-class Done(Message, tag="done", frozen=True):
-    """The answer to a call that returns nothing."""
-
-    call: int
 
 
 class Failed(Message, tag="failed", frozen=True):
@@ -178,9 +170,9 @@ class Ready(Message, tag="ready", frozen=True):
     adapters: list[str] = []
 
 
-Event = Output | Extended | Done | Failed
-Call = Extend | Draft | Rewind | Score
-ToCore = Start | Submit | Abort | OpenSession | CloseSession | Extend | Draft | Rewind | Score
+Event = Output | Extended | Failed
+Call = Extend | Draft | Score
+ToCore = Start | Submit | Abort | OpenSession | CloseSession | Extend | Draft | Score
 
 
 class Frame(Message, tag="frame", frozen=True):

@@ -53,10 +53,10 @@ class CoreSession:
         self._require_room(len(ids))
         fed, kept = list(ids), None if masks is None else list(masks)
         answer = await self._call(
-            lambda call: m.Extend(call, self._number, fed, top, logits, kept, last_only),
+            lambda call: m.Extend(call, self._number, fed, top, logits, kept, last_only, self._length),
             self._length + len(fed),
         )
-        return [_prediction(row) for row in answer.rows] if isinstance(answer, m.Extended) else []
+        return [_prediction(row) for row in answer.rows]
 
     async def draft(
         self,
@@ -88,19 +88,17 @@ class CoreSession:
                 sampling.top_k,
                 sampling.seed,
                 min_confidence,
+                self._length,
             ),
             None,
         )
-        if not isinstance(answer, m.Extended):
-            return []
         return [_token(token, row) for token, row in zip(answer.drafted, answer.rows, strict=True)]
 
     async def rewind(self, length: int) -> None:
-        """Forget everything past the first ``length`` tokens."""
+        """Forget everything past the first ``length`` tokens; the core is told with the next call."""
         if not 0 <= length <= self._length:
             raise ValueError(f"cannot rewind {self._length} tokens to {length}")
-        if length < self._length:
-            await self._call(lambda call: m.Rewind(call, self._number, length), length)
+        self._length = length
 
     async def aclose(self) -> None:
         """Free the cache. May be called twice."""
@@ -111,7 +109,7 @@ class CoreSession:
         if self._life == self._client.generation:
             self._client.close_session(self._number)
 
-    async def _call(self, build: Callable[[int], m.Call], length: int | None) -> m.Extended | m.Done:
+    async def _call(self, build: Callable[[int], m.Call], length: int | None) -> m.Extended:
         async with self._lock:
             if self._closed or self._life != self._client.generation:
                 raise WeirError(ErrorCode.ENGINE_CRASHED, internal="the session's engine core is gone")
@@ -120,11 +118,9 @@ class CoreSession:
             except BaseException:
                 await self.aclose()  # how far the core came is not known
                 raise
-            extended = answer if isinstance(answer, m.Extended) else None
-            # Only a draft's own length is not known beforehand.
-            self._length = length if length is not None else extended.length if extended else self._length
-            if extended:
-                self.last_pass = Pass(extended.seconds, extended.tokens, extended.sequences)
+            # Only a draft's length is not known beforehand.
+            self._length = answer.length if length is None else length
+            self.last_pass = Pass(answer.seconds, answer.tokens, answer.sequences)
             return answer
 
     def _require_room(self, tokens: int) -> None:

@@ -138,9 +138,6 @@ class TensorrtBackend:
                 self._emit(m.Extended(call.call, [row_message(one.top, one.logprob) for one in infos]))
             elif isinstance(call, m.Extend) and session:
                 self._emit(m.Extended(call.call, await session.extend(call)))
-            elif isinstance(call, m.Rewind) and session:
-                await session.rewind(call.length)
-                self._emit(m.Done(call.call))
 
         return answer
 

@@ -32,6 +32,7 @@ class TensorrtSession:
         if not call.ids:
             return []
         async with self._turn:
+            self._cut(call.at)
             start, sequence = len(self._ids), [*self._ids, *call.ids]
             if len(sequence) > self._max_context:
                 raise RequestFailed(
@@ -50,9 +51,8 @@ class TensorrtSession:
             for one in found
         ]
 
-    async def rewind(self, length: int) -> None:
-        """Forget everything past the first ``length`` tokens."""
-        async with self._turn:
-            if not 0 <= length <= len(self._ids):
-                raise RequestFailed("INTERNAL", internal=f"cannot rewind {len(self._ids)} tokens to {length}")
-            del self._ids[length:]
+    def _cut(self, at: int) -> None:
+        if at > len(self._ids):
+            raise RequestFailed("INTERNAL", internal=f"cannot rewind {len(self._ids)} tokens to {at}")
+        if at >= 0:
+            del self._ids[at:]

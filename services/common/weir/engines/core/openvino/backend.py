@@ -11,11 +11,11 @@ import structlog
 
 from weir.engines.core import messages as m
 from weir.engines.core.backend import RequestFailed, Wake
-from weir.engines.core.openvino import ir_cache
+from weir.engines.core.openvino import exactness, ir_cache
 from weir.engines.core.openvino.batch import Batch
 from weir.engines.core.openvino.options import Options
+from weir.engines.core.openvino.paged_model import PagedModel
 from weir.engines.core.openvino.raw_lane import RawLane, RawParts
-from weir.engines.core.openvino.raw_model import RawModel
 from weir.engines.text.codec import load_codec
 
 log = structlog.get_logger(__name__)
@@ -47,10 +47,9 @@ class OpenVinoBackend:
         self._folder = self._source if self._source.is_dir() else None
         self._batch = None if options.sessions_only else self._load_batch()
         self._raw = RawLane(self._load_raw, wake, frozenset(options.stop_ids), options.max_sessions)
-        self._answers: list[m.Event] = []
         self._turn = 0
         if options.sessions_only:
-            self._raw.load_now().model.warm_up(self._any_token)
+            self._raw.load_now()
 
     def ready(self) -> m.Ready:
         """Return the facts of the loaded model."""
@@ -86,22 +85,21 @@ class OpenVinoBackend:
 
     def call(self, call: m.Call) -> None:
         """Queue a session operation or a scoring."""
-        self._answers += self._raw.call(call)
+        self._raw.call(call)
 
     def has_work(self) -> bool:
         """Whether ``step`` would do something."""
-        return bool(self._answers) or any(lane.has_work() for lane in self._lanes())
+        return any(lane.has_work() for lane in self._lanes())
 
     def step(self) -> Sequence[m.Event]:
         """Advance the next lane that has work."""
-        events, self._answers = self._answers, []
         lanes = self._lanes()
         for offset in range(len(lanes)):
             turn = (self._turn + offset) % len(lanes)
             if lanes[turn].has_work():
                 self._turn = turn + 1
-                return [*events, *lanes[turn].step()]
-        return events
+                return lanes[turn].step()
+        return []
 
     def stats(self) -> m.Stats:
         """Return the load of all lanes."""
@@ -109,7 +107,7 @@ class OpenVinoBackend:
         return m.Stats(
             running=batch.running + self._raw.generations,
             waiting=batch.waiting + self._raw.waiting,
-            kv_cache_used=batch.kv_cache_used,
+            kv_cache_used=max(batch.kv_cache_used, self._raw.cache_used),
         )
 
     def close(self) -> None:
@@ -151,10 +149,17 @@ class OpenVinoBackend:
             raise RequestFailed("UNSUPPORTED", "Sessions need a folder for the converted model.")
         if not ir_cache.is_complete(folder):
             ir_cache.convert(self._source, folder, self._convert_alone)
-        return RawParts(
-            RawModel(folder),
-            load_codec(self._source).llguidance_tokenizer(),
-        )
+        return RawParts(self._paged_model(folder), load_codec(self._source).llguidance_tokenizer())
+
+    def _paged_model(self, folder: Path) -> PagedModel:
+        """Compile for speed where that keeps results exact on this processor, else for precision alone."""
+        cache_bytes = round(self._options.kv_cache_gb * 2**30)
+        model = PagedModel(folder, cache_bytes)
+        if difference := exactness.spread(model):
+            log.warning("rounded_activations_inexact", difference=difference, going_on="float32")
+            model = PagedModel(folder, cache_bytes, rounded=False)
+        log.info("sessions_ready", exact_to=exactness.spread(model) if difference else 0.0)
+        return model
 
     def _convert_alone(self, link: Path) -> Batch:
         return Batch(link, self._options.stop_ids, max_running=1, cache_gb=1, save=True)

@@ -1,4 +1,4 @@
-"""Sessions, scoring and guided generations: everything that runs on the raw model, in turns."""
+"""Sessions, scoring and guided generations: everything that runs on the paged model, in shared passes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from dataclasses import dataclass
 
 import llguidance
 
+from weir.engines.base import Pass
 from weir.engines.core import messages as m
 from weir.engines.core.backend import RequestFailed, Wake
-from weir.engines.core.openvino.jobs import ExtendJob, GuidedJob, Job, ScoreJob
-from weir.engines.core.openvino.raw_model import RawModel, RawSequence
+from weir.engines.core.openvino import kv_pool
+from weir.engines.core.openvino.jobs import DraftJob, ExtendJob, GuidedJob, Job, ScoreJob
+from weir.engines.core.openvino.paged_model import Feed, Logits, PagedModel, reserve
 
-# Guided generations at once; each holds a KV cache of its own, in f32. The others wait.
+# Guided generations at once. The others wait.
 _MAX_GENERATIONS = 8
+# Tokens of one pass: with more, each job would wait longer for its own than it gains by sharing.
+_PASS_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class RawParts:
     """What jobs need: the model, and llguidance's view of its vocabulary."""
 
-    model: RawModel
+    model: PagedModel
     guide: llguidance.LLTokenizer
 
 
@@ -38,7 +42,7 @@ class _Entry:
 
 
 class RawLane:
-    """A queue of jobs; each turn advances the first by one unit and puts it last.
+    """A queue of jobs; each turn advances as many as one pass holds and puts them last.
 
     The model loads on first use, in a thread, so that streams of the batch go on meanwhile.
     """
@@ -55,7 +59,7 @@ class RawLane:
         self._max_sessions = max_sessions
         self._entries: deque[_Entry] = deque()
         self._waiting: deque[_Entry] = deque()
-        self._sessions: dict[int, RawSequence | None] = {}
+        self._sessions: dict[int, kv_pool.Sequence | None] = {}
 
     @property
     def generations(self) -> int:
@@ -67,6 +71,11 @@ class RawLane:
         """Guided generations that wait for a place."""
         return len(self._waiting)
 
+    @property
+    def cache_used(self) -> float:
+        """Share of the KV cache that sessions and generations hold, 0 to 1."""
+        return round(self._parts.model.cache_used, 2) if self._parts else 0.0
+
     def load_now(self) -> RawParts:
         """Load the model on this thread."""
         self._parts = self._load()
@@ -75,7 +84,7 @@ class RawLane:
     def generate(self, request: m.Submit) -> None:
         """Queue a guided generation."""
         entry = _Entry(
-            lambda parts: GuidedJob(request, parts.model, parts.guide, self._stop_ids),
+            lambda parts: GuidedJob(request, parts.model.sequence(), parts.guide, self._stop_ids),
             lambda error: error.for_request(request.id),
             request=request.id,
         )
@@ -99,56 +108,90 @@ class RawLane:
         if sequence := self._sessions.pop(session, None):
             sequence.close()
 
-    def call(self, call: m.Call) -> list[m.Event]:
-        """Queue a call; a rewind is answered at once."""
+    def call(self, call: m.Call) -> None:
+        """Queue a call."""
         if isinstance(call, m.Score):
             score = call
             self._queue(
-                _Entry(lambda parts: ScoreJob(score, parts.model), lambda error: error.for_call(score.call))
+                _Entry(
+                    lambda parts: ScoreJob(score, parts.model.sequence()),
+                    lambda error: error.for_call(score.call),
+                )
             )
-            return []
+            return
         if call.session not in self._sessions:
             raise RequestFailed("INTERNAL", internal=f"no session {call.session}")
-        if isinstance(call, m.Rewind):
-            if sequence := self._sessions[call.session]:
-                sequence.rewind(call.length)
-            return [m.Done(call.call)]
-        extend = call
         self._queue(
             _Entry(
-                lambda parts: ExtendJob(extend, self._sequence(extend.session, parts)),
-                lambda error: error.for_call(extend.call),
-                session=extend.session,
+                lambda parts: self._session_job(call, parts),
+                lambda error: error.for_call(call.call),
+                session=call.session,
             )
         )
-        return []
 
     def has_work(self) -> bool:
         """Whether a job can advance, or must be told that the model cannot be loaded."""
         return bool(self._entries) and (self._parts is not None or self._failure is not None)
 
     def step(self) -> list[m.Event]:
-        """Advance the first job by one unit."""
-        entry = self._entries.popleft()
+        """Advance the first jobs by one unit each, in one pass."""
+        if self._parts is None:
+            return [self._entries.popleft().fail(self._failure or RequestFailed("MODEL_UNAVAILABLE"))]
+        events: list[m.Event] = []
+        turn = self._gather(self._parts, events)
+        if turn:
+            done = self._parts.model.forward([feed for _, _, feed in turn])
+            cost = Pass(done.seconds, done.tokens, len(turn))
+            for (entry, job, _), logits in zip(turn, done.logits, strict=True):
+                events += self._advance(entry, job, logits, cost)
+        self._admit()
+        return events
+
+    def _gather(self, parts: RawParts, events: list[m.Event]) -> list[tuple[_Entry, Job, Feed]]:
+        """Take jobs from the queue while they fit one pass; what fails on the way is told in ``events``."""
+        turn: list[tuple[_Entry, Job, Feed]] = []
+        tokens = 0
+        for _ in range(len(self._entries)):
+            entry = self._entries.popleft()
+            try:
+                job = entry.job = entry.job or entry.make(parts)
+                feed = job.offer()
+                if turn and tokens + len(feed.ids) > _PASS_TOKENS:
+                    self._entries.appendleft(entry)
+                    break
+                reserve(feed)
+            except RequestFailed as error:
+                events.append(self._failed(entry, error))
+                continue
+            tokens += len(feed.ids)
+            turn.append((entry, job, feed))
+        return turn
+
+    def _advance(self, entry: _Entry, job: Job, logits: Logits, cost: Pass) -> list[m.Event]:
         try:
-            if self._parts is None:
-                raise self._failure or RequestFailed("MODEL_UNAVAILABLE")
-            entry.job = entry.job or entry.make(self._parts)
-            events = entry.job.advance()
+            events = job.take(logits, cost)
         except RequestFailed as error:
-            if entry.job is not None:
-                entry.job.close()
-            self._admit()
-            return [entry.fail(error)]
-        if entry.job.done:
-            entry.job.close()
-            self._admit()
+            return [self._failed(entry, error)]
+        if job.done:
+            job.close()
         else:
             self._entries.append(entry)
         return events
 
-    def _sequence(self, session: int, parts: RawParts) -> RawSequence:
-        sequence = self._sessions[session] = self._sessions[session] or RawSequence(parts.model)
+    @staticmethod
+    def _failed(entry: _Entry, error: RequestFailed) -> m.Event:
+        if entry.job is not None:
+            entry.job.close()
+        return entry.fail(error)
+
+    def _session_job(self, call: m.Extend | m.Draft, parts: RawParts) -> Job:
+        sequence = self._sequence(call.session, parts)
+        if call.at >= 0:
+            sequence.rewind(call.at)
+        return DraftJob(call, sequence) if isinstance(call, m.Draft) else ExtendJob(call, sequence)
+
+    def _sequence(self, session: int, parts: RawParts) -> kv_pool.Sequence:
+        sequence = self._sessions[session] = self._sessions[session] or parts.model.sequence()
         return sequence
 
     def _admit(self) -> None:

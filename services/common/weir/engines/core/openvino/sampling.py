@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weir.engines.core import messages as m
+from weir.engines.core.drafting import SUPPORT, shape_draft
 
 Vector = npt.NDArray[np.float32]
 
@@ -91,6 +92,34 @@ class Sampler:
         if self.top_p < 1 and share[few].sum() >= self.top_p * share.sum():
             return few
         return top_ids(logits, logits.shape[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSampler:
+    """Draws draft tokens, each from a truncated distribution that is told whole."""
+
+    call: m.Draft
+    random: np.random.Generator
+
+    @staticmethod
+    def of(call: m.Draft) -> DraftSampler:
+        """Return the sampler of one draft."""
+        return DraftSampler(call, np.random.default_rng(call.seed))
+
+    def draw(self, logits: Vector) -> tuple[int, m.Row] | None:
+        """Return the next token and its row, or ``None`` where the most likely one is not likely enough."""
+        call = self.call
+        line = row(logits, top=SUPPORT if call.temperature > 0 else 1, following=None, keep=False)
+        if call.min_confidence > 0 and line.logprobs[0] < np.log(call.min_confidence):
+            return None
+        if call.temperature <= 0:
+            return line.ids[0], m.Row(line.ids, line.logprobs, line.logprobs[0])
+        ids, q = shape_draft(
+            line.ids, line.logprobs, temperature=call.temperature, top_p=call.top_p, top_k=call.top_k
+        )
+        pick = int(self.random.choice(len(q), p=q))
+        logprobs = np.log(q).tolist()
+        return ids[pick], m.Row(list(ids), logprobs, logprobs[pick])
 
 
 def chunks(ids: Sequence[int], size: int) -> list[Sequence[int]]:

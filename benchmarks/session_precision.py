@@ -4,7 +4,7 @@
 
 Eight real prompts are fed, and what the model goes on with for 32 tokens, in one way after the other: whole,
 token by token, in chunks of 1 to 9 each after four junk tokens that are rewound, and the same beside another
-sequence. FOLDER holds a converted model, by default that of the embedded one, which the first `weir up` leaves.
+sequence. FOLDER holds a converted model, by default the embedded one, which the first `weir up` leaves.
 """
 
 from __future__ import annotations

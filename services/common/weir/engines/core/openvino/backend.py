@@ -34,7 +34,7 @@ _GENERATION = [
 class OpenVinoBackend:
     """Implements ``CoreBackend``.
 
-    Most generations are batched by OpenVINO GenAI. Three kinds run one by one on the raw model instead:
+    Most generations are batched by OpenVINO GenAI. Three kinds run on the paged model instead:
     those under a constraint, because GenAI compiles grammars inside ``step()``, where one that it refuses
     leaves the whole batch unusable and one that it finds hard stalls every stream, while the work of
     llguidance is bounded for each token; those with alternatives per token, which GenAI does not give; and

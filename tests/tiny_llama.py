@@ -41,34 +41,36 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def model(*, biases: bool = False, head_norms: bool = False, **changes: Any) -> LlamaModel:
     """Return random weights, with biases as Qwen2 has them or head norms as Qwen3."""
-    generator = np.random.default_rng(0)
+    generator, facts = np.random.default_rng(0), config(**changes)
+    hidden, intermediate, head = (facts[key] for key in ("hidden_size", "intermediate_size", "head_dim"))
+    queries, keys = (head * facts[key] for key in ("num_attention_heads", "num_key_value_heads"))
     shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (WORDS, HIDDEN),
-        "model.norm.weight": (HIDDEN,),
-        "lm_head.weight": (WORDS, HIDDEN),
+        "model.embed_tokens.weight": (WORDS, hidden),
+        "model.norm.weight": (hidden,),
+        "lm_head.weight": (WORDS, hidden),
     }
     for layer in (f"model.layers.{index}." for index in range(LAYERS)):
         shapes |= {
-            f"{layer}input_layernorm.weight": (HIDDEN,),
-            f"{layer}post_attention_layernorm.weight": (HIDDEN,),
-            f"{layer}self_attn.q_proj.weight": (HEADS * HEAD, HIDDEN),
-            f"{layer}self_attn.k_proj.weight": (KV_HEADS * HEAD, HIDDEN),
-            f"{layer}self_attn.v_proj.weight": (KV_HEADS * HEAD, HIDDEN),
-            f"{layer}self_attn.o_proj.weight": (HIDDEN, HEADS * HEAD),
-            f"{layer}mlp.gate_proj.weight": (INTERMEDIATE, HIDDEN),
-            f"{layer}mlp.up_proj.weight": (INTERMEDIATE, HIDDEN),
-            f"{layer}mlp.down_proj.weight": (HIDDEN, INTERMEDIATE),
+            f"{layer}input_layernorm.weight": (hidden,),
+            f"{layer}post_attention_layernorm.weight": (hidden,),
+            f"{layer}self_attn.q_proj.weight": (queries, hidden),
+            f"{layer}self_attn.k_proj.weight": (keys, hidden),
+            f"{layer}self_attn.v_proj.weight": (keys, hidden),
+            f"{layer}self_attn.o_proj.weight": (hidden, queries),
+            f"{layer}mlp.gate_proj.weight": (intermediate, hidden),
+            f"{layer}mlp.up_proj.weight": (intermediate, hidden),
+            f"{layer}mlp.down_proj.weight": (hidden, intermediate),
         }
         if biases:
-            sizes = {"q": HEADS * HEAD, "k": KV_HEADS * HEAD, "v": KV_HEADS * HEAD}
+            sizes = {"q": queries, "k": keys, "v": keys}
             shapes |= {f"{layer}self_attn.{part}_proj.bias": (size,) for part, size in sizes.items()}
         if head_norms:
-            shapes |= {f"{layer}self_attn.{part}_norm.weight": (HEAD,) for part in "qk"}
+            shapes |= {f"{layer}self_attn.{part}_norm.weight": (head,) for part in "qk"}
     weights = {
         name: (generator.normal(0, 0.3, shape) + ("norm" in name)).astype(np.float32)
         for name, shape in shapes.items()
     }
-    return LlamaModel(config(**changes), weights)
+    return LlamaModel(facts, weights)
 
 
 def hidden_states(made: LlamaModel, ids: list[int]) -> Array:

@@ -21,6 +21,7 @@ from tests.contract.trtllm_record import (
     FakeTensorrtLlm,
     Layout,
     RequestOutput,
+    Told,
     greedy,
     logits_after,
     logprobs_after,
@@ -157,25 +158,52 @@ def test_a_configured_cache_size_becomes_a_number_of_tokens(start: Start, packag
 
 
 @pytest.mark.parametrize(
-    ("kind", "made", "expected"),
+    ("kind", "made"),
     [
-        ("draft_model", "DraftTargetDecodingConfig", {"max_draft_len": 3, "speculative_model": "draft"}),
-        ("eagle3", "Eagle3DecodingConfig", {"max_draft_len": 3, "speculative_model": "draft"}),
-        ("ngram", "NGramDecodingConfig", {"max_draft_len": 3, "max_matching_ngram_size": 4}),
+        ("draft_model", "DraftTargetDecodingConfig"),
+        ("eagle3", "Eagle3DecodingConfig"),
     ],
 )
-def test_speculation_is_configured_and_scoring_left_out(
-    start: Start, package: FakeTensorrtLlm, kind: str, made: str, expected: dict[str, Any]
+def test_speculation_with_a_model_is_configured_and_scoring_left_out(
+    start: Start, package: FakeTensorrtLlm, tmp_path: Path, kind: str, made: str
 ) -> None:
-    core = start(speculative=kind, speculative_model="draft", speculative_tokens=3)
-    assert package.arguments(made) == expected
+    core = start(speculative=kind, speculative_model=str(tmp_path), speculative_tokens=3)
+    assert package.arguments(made) == {"max_draft_len": 3, "speculative_model": str(tmp_path)}
     assert "speculative" in core.backend.ready().capabilities
     assert "score" not in core.backend.ready().capabilities
 
 
-def test_a_draft_model_without_its_folder_is_refused(start: Start) -> None:
-    with pytest.raises(RequestFailed, match=r"run\.speculative_model is not set"):
-        start(speculative="draft_model")
+def test_lookup_is_configured_without_the_overlap_that_it_forbids(
+    start: Start, package: FakeTensorrtLlm
+) -> None:
+    start(speculative="ngram", speculative_tokens=3, speculative_max_ngram=5)
+    expected = {"max_draft_len": 3, "max_matching_ngram_size": 5}
+    assert package.arguments("NGramDecodingConfig") == expected
+    assert package.arguments("LLM")["disable_overlap_scheduler"] is True
+
+
+def test_a_draft_model_without_its_folder_is_refused(start: Start, tmp_path: Path) -> None:
+    with pytest.raises(RequestFailed, match=r"no folder at run\.speculative_model"):
+        start(speculative="draft_model", speculative_model=str(tmp_path / "none"))
+
+
+def test_speculation_with_adapters_is_refused(start: Start, tmp_path: Path) -> None:
+    folders = {"law": str(adapter(tmp_path / "law", 8))}
+    with pytest.raises(RequestFailed, match="does not speculate for LoRA adapters"):
+        start(speculative="ngram", adapters=folders)
+
+
+def test_what_was_accepted_is_read_off_the_iterations(start: Start, package: FakeTensorrtLlm) -> None:
+    package.pace = 3
+    outputs = start(speculative="ngram", speculative_tokens=4).generate(max_tokens=8)
+    assert [token for one in outputs for token in one.tokens] == greedy(PROMPT, 8)
+    # The prompt's token, then three at a time: for the last step there was room for three drafts.
+    assert [len(one.tokens) for one in outputs] == [1, 3, 3, 1]
+    assert [(one.drafted, one.accepted) for one in outputs] == [(0, 0), (4, 2), (3, 2), (0, 0)]
+
+
+def test_an_engine_that_does_not_speculate_counts_nothing(start: Start) -> None:
+    assert {(one.drafted, one.accepted) for one in start().generate(max_tokens=4)} == {(0, 0)}
 
 
 def test_an_adapter_is_asked_for_by_name(start: Start, package: FakeTensorrtLlm, tmp_path: Path) -> None:
@@ -437,6 +465,115 @@ def test_a_closed_session_takes_no_calls(start: Start) -> None:
     core.backend.close_session(1)
     with pytest.raises(RequestFailed, match="no session 1"):
         core.backend.call(m.Extend(call=1, session=1, ids=[1]))
+
+
+# Drafts
+
+
+def draft(core: Core, ids: Sequence[int] = PROMPT, **given: Any) -> m.Extended:
+    asked: dict[str, Any] = {"call": 1, "session": 1, "ids": list(ids), "count": 4} | given
+    answer = core.call(m.Draft(**asked))
+    assert isinstance(answer, m.Extended), answer
+    return answer
+
+
+@pytest.fixture
+def drafter(start: Start) -> Core:
+    core = start()
+    core.backend.open_session(1)
+    return core
+
+
+def test_a_draft_is_one_generation_behind_the_session(drafter: Core, package: FakeTensorrtLlm) -> None:
+    before = len(package.requests)
+    answer = draft(drafter)
+    assert answer.drafted == greedy(PROMPT, 4)
+    assert [row.next_logprob for row in answer.rows] == pytest.approx(
+        truth([*PROMPT, *answer.drafted], len(PROMPT)), abs=1e-4
+    )
+    assert len(package.requests) == before + 1
+    assert package.requests[-1]["max_tokens"] == 4
+
+
+def test_a_draft_tells_its_cost_and_the_sessions_length(drafter: Core) -> None:
+    answer = draft(drafter)
+    assert (answer.length, answer.tokens, answer.sequences) == (len(PROMPT) + 3, len(PROMPT) + 3, 1)
+    assert answer.seconds > 0
+
+
+def test_a_draft_goes_on_from_what_stood(drafter: Core) -> None:
+    first = draft(drafter).drafted
+    correction = (first[2] + 1) % VOCAB
+    second = draft(drafter, [correction], at=len(PROMPT) + 2)
+    assert second.drafted == greedy([*PROMPT, *first[:2], correction], 4)
+
+
+def test_a_draft_ends_with_a_stop_token(drafter: Core) -> None:
+    expected = greedy(PROMPT, 4)
+    answer = draft(drafter, stop_ids=[expected[1]])
+    assert answer.drafted == expected[: expected.index(expected[1]) + 1]
+
+
+def test_a_draft_ends_before_the_first_unsure_token(drafter: Core) -> None:
+    sure = [float(np.exp(one)) for one in truth([*PROMPT, *greedy(PROMPT, 4)], len(PROMPT))]
+    least = min(sure)
+    answer = draft(drafter, min_confidence=least * 1.01)
+    assert len(answer.drafted) == sure.index(least)
+    assert answer.length == len(PROMPT) + max(0, len(answer.drafted) - 1)
+
+
+@pytest.mark.parametrize("told", ["plain", "shaped"])
+def test_a_sampled_draft_tells_the_whole_distribution(
+    start: Start, package: FakeTensorrtLlm, told: Told
+) -> None:
+    package.told = told
+    core = start()
+    core.backend.open_session(1)
+    answer = draft(core, temperature=0.7, top_p=0.9, top_k=5, seed=3)
+    sequence = list(PROMPT)
+    for token, row in zip(answer.drafted, answer.rows, strict=True):
+        logits = logits_after(sequence).astype(np.float64)
+        best = np.argsort(-logits, kind="stable")[:5]
+        q = np.exp(logits[best] / 0.7) / np.exp(logits[best] / 0.7).sum()
+        assert row.ids == best.tolist()
+        assert np.exp(row.logprobs) == pytest.approx(q, abs=1e-6)
+        assert row.next_logprob == row.logprobs[row.ids.index(token)]
+        sequence.append(token)
+
+
+def test_the_nucleus_is_left_to_the_verifier(drafter: Core, package: FakeTensorrtLlm) -> None:
+    draft(drafter, temperature=0.7, top_p=0.9)
+    asked = package.requests[-1]
+    assert "top_p" not in asked
+    assert (asked["temperature"], asked["top_k"], asked["logprobs"]) == (0.7, 16, 17)
+
+
+def test_drafts_of_one_seed_differ_along_an_answer(drafter: Core, package: FakeTensorrtLlm) -> None:
+    draft(drafter, temperature=0.7, seed=3)
+    draft(drafter, [1], temperature=0.7, seed=3)
+    assert package.requests[-1]["seed"] != package.requests[-2]["seed"]
+
+
+def test_an_unreadable_distribution_is_left_out(start: Start, package: FakeTensorrtLlm) -> None:
+    package.told = "unusable"
+    core = start()
+    core.backend.open_session(1)
+    answer = draft(core, temperature=0.7, top_k=5)
+    assert len(answer.drafted) == 4
+    assert [row.ids for row in answer.rows] == [[]] * 4
+
+
+def test_a_draft_past_the_context_leaves_the_session_as_it_was(drafter: Core) -> None:
+    draft(drafter)
+    failed = drafter.call(m.Draft(call=2, session=1, ids=[1] * 241, count=4, at=len(PROMPT)))
+    assert (failed.code, failed.call) == ("CONTEXT_TOO_LONG", 2)
+    assert draft(drafter, [1], at=len(PROMPT)).drafted == greedy([*PROMPT, 1], 4)
+
+
+def test_an_extension_tells_its_cost(drafter: Core) -> None:
+    answer = drafter.call(m.Extend(call=1, session=1, ids=PROMPT))
+    assert (answer.tokens, answer.sequences) == (len(PROMPT), 1)
+    assert answer.seconds > 0
 
 
 # Quantization

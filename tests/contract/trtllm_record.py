@@ -29,6 +29,8 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "Path": (Path,),
 }
 Layout = Literal["trailing", "own", "extra", "unusable"]
+# What log-probabilities of generated tokens tell: the model's own, those after the temperature, or neither.
+Told = Literal["plain", "shaped", "unusable"]
 
 
 def record() -> dict[str, Any]:
@@ -129,6 +131,9 @@ class FakeTensorrtLlm:
         self.shut_down = 0
         self.reports: list[Any] = []
         self.layout: Layout = "trailing"
+        self.told: Told = "plain"
+        # Tokens that each iteration but the first adds: more than one where the library speculates.
+        self.pace = 1
         self.refuse: Exception | None = None
         self.load_error: Exception | None = None
         self.stats_error: Exception | None = None
@@ -248,6 +253,7 @@ class RequestOutput:
         self._package, self._params, self._cached = package, params, cached
         self._number = len(package.requests)
         self._cancelled = False
+        self._random = np.random.default_rng(params.get("seed"))
         self.prompt_token_ids = ids
         self.finished = False
         wanted = package.record["CompletionOutput"]
@@ -271,7 +277,9 @@ class RequestOutput:
         while not self.finished:
             await asyncio.sleep(0)
             if not self._cancelled:
-                self._decode()
+                for _ in range(self._package.pace if self.outputs[0].token_ids else 1):
+                    if not self.finished:
+                        self._decode()
                 yield self
 
     def _prefill(self) -> None:
@@ -299,15 +307,30 @@ class RequestOutput:
 
     def _decode(self) -> None:
         output, sequence = self.outputs[0], [*self.prompt_token_ids, *self.outputs[0].token_ids]
-        token = int(logits_after(sequence).argmax())
+        token = self._draw(sequence)
         output.token_ids.append(token)
-        output.logprobs.append(_top(logprobs_after(sequence), self._params.get("logprobs") or 1))
+        output.logprobs.append(_top(self._told(sequence), self._params.get("logprobs") or 1))
         if self._params.get("return_generation_logits"):
             output.generation_logits = Tensor(logits_after(sequence)[None, :].astype(np.float16))
         stopped = token in (self._params.get("stop_token_ids") or ()) and not self._params.get("ignore_eos")
         if stopped or len(output.token_ids) == self._params.get("max_tokens", 32) or self._package.finish:
             output.finish_reason = self._package.finish or ("stop" if stopped else "length")
             self.finished = True
+
+    def _draw(self, sequence: list[int]) -> int:
+        """Sample among the best ``top_k`` at the temperature; without a temperature, take the best."""
+        temperature, logits = self._params.get("temperature"), logits_after(sequence).astype(np.float64)
+        if temperature is None:
+            return int(logits.argmax())
+        best = np.argsort(-logits, kind="stable")[: self._params.get("top_k") or VOCAB]
+        weights = np.exp((logits[best] - logits[best[0]]) / temperature)
+        return int(self._random.choice(best, p=weights / weights.sum()))
+
+    def _told(self, sequence: list[int]) -> np.ndarray[Any, Any]:
+        heat = {"plain": 1.0, "shaped": self._params.get("temperature") or 1.0, "unusable": 2.0}
+        scaled = logprobs_after(sequence) / heat[self._package.told]
+        normalized: np.ndarray[Any, Any] = scaled - np.log(np.exp(scaled).sum())
+        return normalized
 
 
 def _top(logprobs: np.ndarray[Any, Any], count: int) -> dict[int, Any]:

@@ -157,6 +157,35 @@ async def test_no_color_is_honored(target: str) -> None:
     assert f"{ESCAPE}[32m" not in outcome.out + outcome.err
 
 
+def hybrid_answer() -> list[router_pb2.GenerateResponse]:
+    return [
+        decision(types_pb2.TIER_HYBRID, "pinned"),
+        delta("drafted", types_pb2.SOURCE_DRAFT, tokens=3),
+        delta("corrected", types_pb2.SOURCE_VERIFIER, tokens=1),
+        finished(),
+    ]
+
+
+async def test_colors_can_be_asked_for_in_a_pipe(router: Router, target: str) -> None:
+    router.script = hybrid_answer()
+    outcome = await ask("Hi", "--target", target, "--color", "always", NO_COLOR="1")
+    assert outcome.out == f"{ESCAPE}[36mdrafted{ESCAPE}[0m{ESCAPE}[35mcorrected{ESCAPE}[0m\n"
+
+
+async def test_sources_are_named_without_colors(router: Router, target: str) -> None:
+    router.script = hybrid_answer()
+    outcome = await ask("Hi", "--target", target, "--sources", PYTHONIOENCODING="utf-8")
+    assert outcome.out == "draft       | drafted\nverifier    | corrected\n"
+    assert outcome.err.splitlines()[0] == "draft 75%, verifier 25%"
+    assert router.requests[0].token_detail
+
+
+async def test_sources_and_json_exclude_each_other() -> None:
+    outcome = await ask("Hi", "--sources", "--json")
+    assert outcome.code == 2
+    assert "tokens_by_source" in outcome.err
+
+
 async def test_the_model_cannot_steer_the_terminal(router: Router, target: str) -> None:
     router.script = [
         decision(types_pb2.TIER_SLM),

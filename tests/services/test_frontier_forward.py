@@ -266,6 +266,24 @@ async def test_redacted_data_never_leaves_and_comes_back_in_the_answer(
     assert sent.count("[EMAIL_1]") == 3, "the prompt, what was sent before, and the notice"
 
 
+@pytest.mark.parametrize("again", ["", "Her number: [PHONE_1]"])
+async def test_half_a_number_that_stands_does_not_leave_and_is_completed(
+    first: ProviderDouble, one: Settings, again: str
+) -> None:
+    first.will(Reply(openai_chunks(f"{again}.", " Bye.")))
+    async with proxy(one) as running:
+        text, _ = await running.forward(
+            ask(
+                "Ada has +44 20 7946 0958.",
+                residency=types_pb2.RESIDENCY_REDACTED,
+                continue_from="Her number: +44 20 79",
+            )
+        )
+    assert text == "46 0958. Bye."
+    assert "+44" not in str(first.bodies)
+    assert first.bodies[0]["messages"][-2]["content"] == "Her number: [PHONE_1]"
+
+
 async def test_the_cost_limit_lowers_the_length_and_the_cut_is_told(
     first: ProviderDouble, one: Settings
 ) -> None:
@@ -402,6 +420,7 @@ async def test_models_are_listed_with_prices_and_the_default_first(two: Settings
             {"frontier": {"providers": {"openai": {"kind": "openai", "api_key_file": "nowhere/key"}}}},
             "api_key_file",
         ),
+        ({"frontier": {"providers": {"openai": {"kind": "openai", "prefill": True}}}}, "prefill"),
     ],
 )
 async def test_a_configuration_that_cannot_work_says_what_to_write(

@@ -91,3 +91,15 @@ async def test_a_blocked_answer_is_rejected_and_not_shopped_around(
     with pytest.raises(grpc.aio.AioRpcError, match="content filter") as caught:
         await running.forward(ask())
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_continued_answer_is_asked_for_in_words_and_its_repetition_is_cut(
+    gemini: ProviderDouble, running: Proxy
+) -> None:
+    gemini.will(Reply([RECORDED["gemini"]]))
+    standing = ANSWER[: ANSWER.index(" auf")]
+    text, _ = await running.forward(ask(continue_from=standing))
+    assert standing + text == ANSWER
+    *_, model, instruction = gemini.bodies[0]["contents"]
+    assert model == {"role": "model", "parts": [{"text": standing}]}
+    assert instruction["role"] == "user"

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -22,6 +23,7 @@ from tests.services.provider_doubles import (
     proxy,
 )
 from weir.common.config import Settings
+from weir.frontier_proxy.breaker import THRESHOLD
 from weir.v1 import types_pb2
 
 KEY = "sk-double-0123456789abcdefghij"
@@ -173,6 +175,37 @@ async def test_a_continued_answer_is_asked_for_in_words_and_its_repetition_is_cu
     assert instruction["role"] == "user"
 
 
+async def test_a_repetition_of_the_last_sentence_is_cut_and_marks_around_it_too(
+    openai: ProviderDouble, running: Proxy
+) -> None:
+    openai.will(Reply(openai_chunks('"It keeps ', "the water ", "of the mill", ' high."')))
+    text, _ = await running.forward(ask(continue_from="A weir is a low dam. It keeps the water of the mill"))
+    assert text == " high."
+
+
+async def test_an_unjoinable_answer_is_no_mark_against_the_provider(
+    openai: ProviderDouble, running: Proxy
+) -> None:
+    request = ask(continue_from='{"a"')
+    request.prompt.output.json_schema = '{"type": "object"}'
+    for _ in range(THRESHOLD):
+        openai.will(Reply(openai_chunks('{"b": 1}')), Reply(openai_chunks('{"b": 1}')))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running.forward(request)
+    openai.will(Reply(openai_chunks("still there")))
+    assert (await running.forward(ask()))[0] == "still there"
+
+
+async def test_an_answer_begun_anew_has_room_for_what_is_cut(openai: ProviderDouble, running: Proxy) -> None:
+    openai.will(Reply(openai_chunks('{\n  "river": "Elbe", "km": 1094}')))
+    request = ask(continue_from='{"river": "Elbe",')
+    request.prompt.sampling.max_tokens = 8
+    request.prompt.output.json_schema = '{"type": "object"}'
+    text, _ = await running.forward(request)
+    assert text == ' "km": 1094}'
+    assert openai.bodies[0]["max_completion_tokens"] == 8 + 6
+
+
 async def test_a_constrained_answer_that_cannot_be_joined_to_what_was_sent_is_refused(
     openai: ProviderDouble, running: Proxy
 ) -> None:
@@ -201,6 +234,29 @@ async def test_a_compatible_server_needs_no_key_and_gets_the_older_length_field(
     assert finished.usage[0].cost_usd == 0
     assert "Authorization" not in openai.headers[0]
     assert (openai.bodies[0]["max_tokens"], openai.bodies[0]["top_k"]) == (1024, 3)
+
+
+async def test_a_server_that_continues_a_last_turn_is_told_to(
+    openai: ProviderDouble, settings: Settings
+) -> None:
+    openai.will(*(Reply(openai_chunks(" the river.")) for _ in range(2)), Reply(openai_chunks("{}")))
+    free = {"input_usd_per_million": 0, "output_usd_per_million": 0, "as_of": "2026-11-01"}
+    lab = {"kind": "openai_compatible", "base_url": openai.url, "models": ["llama"], "prefill": True}
+    frontier = {"providers": {"lab": lab}, "prices": {"llama": free}}
+    constrained = ask(model="llama", continue_from="{")
+    constrained.prompt.output.json_schema = '{"type": "object"}'
+    async with proxy(configured(settings, frontier=frontier)) as running:
+        text, _ = await running.forward(ask(model="llama", continue_from="A weir holds "))
+        await running.forward(ask(model="llama"))
+        rest, _ = await running.forward(constrained)
+    assert text == "the river."
+    assert rest == "}"
+    prefilled, fresh, anew = openai.bodies
+    assert prefilled["messages"][-1] == {"role": "assistant", "content": "A weir holds"}
+    assert (prefilled["continue_final_message"], prefilled["add_generation_prompt"]) == (True, False)
+    for body in (fresh, anew):
+        assert not {"continue_final_message", "add_generation_prompt"} & set(body)
+        assert body["messages"][-1]["role"] == "user"
 
 
 async def test_a_reasoning_model_gets_neither_temperature_nor_stop_strings(

@@ -13,7 +13,7 @@ from weir.client.status_details import TRAILER, read_details
 from weir.common.config import Settings
 from weir.common.config.model import HybridTier, LocalModel, SlmTier
 from weir.common.errors import ErrorCode, WeirError
-from weir.v1 import router_pb2, types_pb2
+from weir.v1 import router_pb2, types_pb2, verifier_pb2
 
 SLM, HYBRID, FRONTIER = types_pb2.TIER_SLM, types_pb2.TIER_HYBRID, types_pb2.TIER_FRONTIER
 
@@ -82,12 +82,19 @@ async def test_acceptance_threshold_of_the_configuration_reaches_the_verifier(se
         await bench.generate()
         assert bench.verifier.script.calls[0].acceptance.WhichOneof("rule") == "lossless"
     tiers = settings.tiers.model_copy(
-        update={"hybrid": HybridTier(acceptance_threshold=0.88, escalate_below=0.3)}
+        update={
+            "hybrid": HybridTier(
+                acceptance_threshold=0.88, fallback_below=0.2, takeover="stretch", escalate_below=0.3
+            )
+        }
     )
     async with router_bench(settings, complexity=0.5, tiers=tiers) as bench:
         await bench.generate()
         call = bench.verifier.script.calls[0]
-        assert call.acceptance.threshold.min_probability == pytest.approx(0.88)
+        threshold = call.acceptance.threshold
+        assert threshold.min_probability == pytest.approx(0.88)
+        assert threshold.fallback_below == pytest.approx(0.2)
+        assert threshold.takeover == verifier_pb2.TAKEOVER_STRETCH
         assert call.escalate_below == pytest.approx(0.3)
         assert call.residency == types_pb2.RESIDENCY_ANY
 

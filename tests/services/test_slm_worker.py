@@ -230,62 +230,6 @@ async def test_surplus_is_refused_and_the_rest_served(stub: Stub) -> None:
     await _until_idle(stub)
 
 
-async def _draft(stub: Stub, prompt: types_pb2.Prompt, accept: int | None) -> tuple[list[int], Any]:
-    """Accept so many tokens of each chunk (all where None), correcting nothing."""
-    kept: list[int] = []
-    async with bidi(stub.Draft) as call:
-        start = slm_worker_pb2.DraftStart(prompt=prompt, chunk_tokens=4)
-        await call.write(slm_worker_pb2.DraftRequest(start=start))
-        while (response := await call.read()) is not None:
-            if response.HasField("finished"):
-                return kept, response.finished
-            chunk = response.chunk
-            taken = len(chunk.tokens) if accept is None else min(accept, len(chunk.tokens))
-            kept += [token.id for token in chunk.tokens[:taken]]
-            ack = slm_worker_pb2.DraftAck(sequence=chunk.sequence, accepted=taken)
-            await call.write(slm_worker_pb2.DraftRequest(ack=ack))
-    raise AssertionError("the draft ended without Finished")
-
-
-async def test_drafts_are_the_same_however_they_are_taken(stub: Stub) -> None:
-    whole, finished = await _draft(stub, _prompt(max_tokens=10), None)
-    piecemeal, _ = await _draft(stub, _prompt(max_tokens=10), 3)
-    assert finished.usage.accepted_tokens == len(whole)
-    assert whole == piecemeal
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [slm_worker_pb2.DraftRequest(ack=slm_worker_pb2.DraftAck())],
-        [slm_worker_pb2.DraftRequest(start=slm_worker_pb2.DraftStart(prompt=_prompt(), chunk_tokens=1000))],
-        [
-            slm_worker_pb2.DraftRequest(start=slm_worker_pb2.DraftStart(prompt=_prompt())),
-            slm_worker_pb2.DraftRequest(ack=slm_worker_pb2.DraftAck(sequence=9, accepted=1)),
-        ],
-    ],
-)
-async def test_draft_out_of_order_is_refused(stub: Stub, messages: list[Any]) -> None:
-    with pytest.raises(WeirError) as caught:
-        async with bidi(stub.Draft) as call:
-            for message in messages:
-                await call.write(message)
-            while await call.read() is not None:
-                pass
-    assert caught.value.code is ErrorCode.INVALID_REQUEST
-
-
-async def test_left_drafts_leak_no_sessions(stub: Stub, worker: App) -> None:
-    limit = worker.settings.tiers.slm.run.max_sessions
-    for _ in range(limit + 2):
-        async with bidi(stub.Draft) as call:
-            start = slm_worker_pb2.DraftStart(prompt=_prompt())
-            await call.write(slm_worker_pb2.DraftRequest(start=start))
-            assert await call.read() is not None
-    kept, _ = await _draft(stub, _prompt(max_tokens=4), None)
-    assert len(kept) == 4
-
-
 async def test_killed_engine_is_told_and_comes_back(stub: Stub, worker: App) -> None:
     core = next(child for child in psutil.Process().children() if "weir.engines.core.main" in child.cmdline())
     async with connect(f"127.0.0.1:{worker.port}") as channel:
@@ -293,12 +237,20 @@ async def test_killed_engine_is_told_and_comes_back(stub: Stub, worker: App) -> 
         watch = health.Watch(health_pb2.HealthCheckRequest(service="weir.v1.SlmWorkerService"), timeout=60)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         request = slm_worker_pb2.CompleteRequest(prompt=_prompt("Write a story.", max_tokens=2000))
-        async with stream_from(stub.Complete, request) as responses:
+        async with stream_from(stub.Complete, request) as responses, bidi(stub.Draft) as call:
             await anext(responses)
+            start = slm_worker_pb2.DraftStart(prompt=_prompt("Write a story.", max_tokens=2000))
+            await call.write(slm_worker_pb2.DraftRequest(start=start))
+            await call.read()
             core.kill()
             with pytest.raises(WeirError) as caught:
                 async for _response in responses:
                     pass
+            assert caught.value.code is ErrorCode.ENGINE_CRASHED
+            ack = slm_worker_pb2.DraftAck(correction=[504, 253])
+            await call.write(slm_worker_pb2.DraftRequest(ack=ack))
+            with pytest.raises(WeirError) as caught:
+                await call.read()
         assert caught.value.code is ErrorCode.ENGINE_CRASHED
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING

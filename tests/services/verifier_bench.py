@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from weir.common.calls import connect, stream_from
 from weir.common.config import Settings
 from weir.common.config.model import Service
 from weir.common.errors import WeirError
+from weir.engines.base import Capability
 from weir.v1 import (
     frontier_proxy_pb2,
     frontier_proxy_pb2_grpc,
@@ -29,6 +30,13 @@ from weir.verifier.app import build
 Propose = Callable[[list[int]], Sequence[int]]
 
 
+def _as_it_is(chunk: slm_worker_pb2.DraftChunk) -> None:
+    del chunk
+
+
+Mangle = Callable[[slm_worker_pb2.DraftChunk], None]
+
+
 def nothing(said: list[int]) -> Sequence[int]:
     """Draft nothing: the stream ends at once."""
     del said
@@ -37,7 +45,10 @@ def nothing(said: list[int]) -> Sequence[int]:
 
 @dataclass
 class Drafter(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
-    """Drafts what ``propose`` makes of the tokens said so far; fails or holds before a given chunk."""
+    """Drafts what ``propose`` makes of the tokens said so far; fails or holds before its nth chunk.
+
+    ``mangle`` changes each chunk before it is sent.
+    """
 
     propose: Propose = nothing
     tokenizer_sha256: str = ""
@@ -45,9 +56,11 @@ class Drafter(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
     fail_at: int | None = None
     hold_at: int | None = None
     error: WeirError | None = None
+    mangle: Mangle = _as_it_is
     starts: list[slm_worker_pb2.DraftStart] = field(default_factory=list)
     acks: list[slm_worker_pb2.DraftAck] = field(default_factory=list)
     holding: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def script(self, propose: Propose, **values: Any) -> None:
@@ -63,30 +76,39 @@ class Drafter(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
         start = (await anext(request_iterator)).start
         self.starts.append(start)
         said: list[int] = []
-        sequence = 0
+        sequence, wanted, ahead = 0, start.chunk_tokens, start.chunks_ahead
         try:
-            while tokens := list(self.propose(said))[: start.chunk_tokens]:
-                await self._trouble(sequence)
-                yield slm_worker_pb2.DraftResponse(
-                    chunk=slm_worker_pb2.DraftChunk(
-                        sequence=sequence,
-                        tokens=[types_pb2.Token(id=token) for token in tokens],
-                        tokenizer_sha256=self.tokenizer_sha256,
-                    )
+            while tokens := list(self.propose(said))[:wanted]:
+                await self._trouble(len(self.acks))
+                chunk = slm_worker_pb2.DraftChunk(
+                    sequence=sequence,
+                    tokens=[types_pb2.Token(id=token) for token in tokens],
+                    tokenizer_sha256=self.tokenizer_sha256,
                 )
+                self.mangle(chunk)
+                yield slm_worker_pb2.DraftResponse(chunk=chunk)
                 if (request := await anext(request_iterator, None)) is None:
                     return
                 ack = request.ack
                 self.acks.append(ack)
                 said += [*tokens[: ack.accepted], *ack.correction]
-                sequence += 1
+                # It never drafts ahead, so that behind a correction it drafts anew.
+                whole = ack.accepted == len(tokens) and not ack.correction
+                sequence = ack.sequence + (1 if whole else ahead)
+                wanted, ahead = ack.next_tokens or wanted, max(ahead, ack.chunks_ahead)
         finally:
             self.closed.set()
+
+    async def GetModelInfo(self, request: Any, context: Any) -> slm_worker_pb2.GetModelInfoResponse:
+        del request, context
+        return slm_worker_pb2.GetModelInfoResponse(
+            tokenizer_sha256=self.true_sha256, capabilities=[Capability.SESSION]
+        )
 
     async def _trouble(self, sequence: int) -> None:
         if self.hold_at == sequence:
             self.holding.set()
-            await asyncio.Event().wait()
+            await self.release.wait()
         if self.error and self.fail_at == sequence:
             raise self.error
 
@@ -98,6 +120,7 @@ class FrontierDouble(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer):
     pieces: Sequence[str] = (" and", " so on.")
     error: WeirError | None = None
     fail_at: int = 0
+    finish_reason: types_pb2.FinishReason.ValueType = types_pb2.FINISH_REASON_STOP
     requests: list[frontier_proxy_pb2.ForwardRequest] = field(default_factory=list)
 
     def script(self, **values: Any) -> None:
@@ -115,9 +138,7 @@ class FrontierDouble(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer):
             yield frontier_proxy_pb2.ForwardResponse(delta=delta)
         usage = types_pb2.Usage(tier=types_pb2.TIER_FRONTIER, model="frontier", cost_usd=0.25)
         yield frontier_proxy_pb2.ForwardResponse(
-            finished=frontier_proxy_pb2.FrontierFinished(
-                finish_reason=types_pb2.FINISH_REASON_STOP, usage=[usage]
-            )
+            finished=frontier_proxy_pb2.FrontierFinished(finish_reason=self.finish_reason, usage=[usage])
         )
 
 
@@ -184,25 +205,30 @@ def prompt(text: str = "What is the capital of France?", **sampling: Any) -> typ
 
 
 @asynccontextmanager
-async def _serving(name: str, register: Callable[[grpc.aio.Server], None]) -> AsyncIterator[str]:
+async def serving(name: str, register: Callable[[grpc.aio.Server], None]) -> AsyncIterator[str]:
     service = Service(port=0, drain_delay_s=0, drain_grace_s=0.5)
     async with App(name, service, Settings(), register=register, grpc_services=[]) as app:
         yield f"127.0.0.1:{app.port}"
 
 
 @asynccontextmanager
-async def verifier_bench(tokenizer_sha256: str, **run: Any) -> AsyncIterator[Bench]:
-    """Start everything; ``run`` goes to the verifier's engine settings."""
+async def verifier_bench(
+    tokenizer_sha256: str, *, hybrid: Mapping[str, Any] | None = None, proxy_at: str = "", **run: Any
+) -> AsyncIterator[Bench]:
+    """Start everything; ``run`` goes to the verifier's engine settings, ``hybrid`` to its tier's.
+
+    A frontier proxy of the caller's at ``proxy_at`` takes the place of the scripted one.
+    """
     drafter, frontier = Drafter(true_sha256=tokenizer_sha256), _untouched()  # type: ignore[abstract]
     async with AsyncExitStack() as stack:
         worker = await stack.enter_async_context(
-            _serving(
+            serving(
                 "drafter",
                 lambda server: slm_worker_pb2_grpc.add_SlmWorkerServiceServicer_to_server(drafter, server),
             )
         )
         proxy = await stack.enter_async_context(
-            _serving(
+            serving(
                 "frontier",
                 lambda server: frontier_proxy_pb2_grpc.add_FrontierProxyServiceServicer_to_server(
                     frontier, server
@@ -212,8 +238,8 @@ async def verifier_bench(tokenizer_sha256: str, **run: Any) -> AsyncIterator[Ben
         service = {"port": 0, "drain_delay_s": 0, "drain_grace_s": 1, "slm_worker": [worker]}
         settings = Settings.model_validate(
             {
-                "services": {"verifier": {**service, "frontier_proxy": [proxy]}},
-                "tiers": {"hybrid": {"run": run}},
+                "services": {"verifier": {**service, "frontier_proxy": [proxy_at or proxy]}},
+                "tiers": {"hybrid": {**(hybrid or {}), "run": run}},
             }
         )
         app = await stack.enter_async_context(build(settings))

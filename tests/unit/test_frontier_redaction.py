@@ -12,7 +12,7 @@ from weir.common.personal_data import find
 from weir.engines.base import ChatMessage, Constraint, Sampling
 from weir.frontier_proxy.plan import redacted
 from weir.frontier_proxy.providers.base import ProviderRequest
-from weir.frontier_proxy.redaction import Redactor
+from weir.frontier_proxy.redaction import Redactor, unfinished
 from weir.frontier_proxy.stages import Restore
 
 FOUND = {
@@ -128,7 +128,8 @@ def test_a_request_is_redacted_everywhere_and_its_schema_stays_a_schema() -> Non
         constraint=Constraint("json_schema", (schema,)),
         prefix="To a@b.org",
     )
-    sent, originals = redacted(request)
+    sent, originals, owed = redacted(request)
+    assert not owed
     assert originals == {"[EMAIL_1]": "a@b.org"}
     assert "a@b.org" not in repr(sent)
     assert sent.constraint is not None
@@ -141,3 +142,21 @@ def test_time_is_linear_in_hostile_text(hostile: str) -> None:
     started = time.perf_counter()
     find(hostile * (16_000 // len(hostile)))
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("Write to ada@exam", "ple.org"),
+        ("Write to ada@example.org", ""),
+        ("Her name is ada", ""),
+        ("See granada@exam", ""),
+        ("Call +44 20 ", "7946 0958"),
+        ("+44 20 7946 0958 and", ""),
+        ("It is 203.0.113.7", ""),
+        ("It is 203.0.113.", "77"),
+    ],
+)
+def test_what_a_text_breaks_off_within_is_found(text: str, missing: str) -> None:
+    known = ["ada@example.org", "+44 20 7946 0958", "203.0.113.7", "203.0.113.77"]
+    assert unfinished(text, known) == missing

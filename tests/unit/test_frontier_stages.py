@@ -6,23 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.pieces import SIZES, pieces_of, run
 from weir.common.errors import WeirError
-from weir.frontier_proxy.stages import Pipeline, Restore, Stage, Stop, Trim, Unwrap
+from weir.frontier_proxy.restart import Restart
+from weir.frontier_proxy.stages import Pipeline, Restore, Stop, Unwrap
 
-
-def run(stage: Stage, *pieces: str) -> str:
-    return "".join(map(stage.feed, pieces)) + stage.flush()
-
-
-def pieces_of(text: str, sizes: list[int]) -> list[str]:
-    pieces = []
-    for size in sizes:
-        pieces.append(text[:size])
-        text = text[size:]
-    return [*pieces, text]
-
-
-SIZES = st.lists(st.integers(0, 4), max_size=40)
 LETTERS = st.text("AB[]_1 ", max_size=30)
 
 
@@ -42,23 +30,9 @@ def test_restore_puts_originals_back_however_the_text_is_cut(text: str, sizes: l
     assert run(Restore(originals), *pieces_of(text, sizes)) == expected
 
 
-@given(LETTERS, st.text("AB ", min_size=1, max_size=6), SIZES)
-def test_trim_cuts_a_repeated_prefix_and_nothing_else(text: str, prefix: str, sizes: list[int]) -> None:
-    assert run(Trim(prefix, strict=False), *pieces_of(prefix + text, sizes)) == text
-    if not text.startswith(prefix):
-        assert run(Trim(prefix, strict=False), *pieces_of(text, sizes)) == text
-
-
 def test_text_is_held_no_longer_than_needed() -> None:
     assert Restore({"[EMAIL_1]": "x"}).feed("to [now] and [EM") == "to [now] and "
     assert Stop(["END"]).feed("the EN") == "the "
-    assert Trim("A weir", strict=False).feed("A dam") == "A dam"
-
-
-@pytest.mark.parametrize("text", ["B weir", "A we"])
-def test_a_strict_trim_refuses_an_answer_that_begins_otherwise(text: str) -> None:
-    with pytest.raises(WeirError, match="PROVIDER_FAILED"):
-        run(Trim("A weir", strict=True), text)
 
 
 def test_unwrap_takes_the_choice_out_of_its_object() -> None:
@@ -72,5 +46,5 @@ def test_unwrap_refuses_what_holds_no_choice(text: str) -> None:
 
 
 def test_stages_work_on_each_others_output() -> None:
-    pipeline = Pipeline([Restore({"[W_1]": "weir END"}), Trim("A w", strict=False), Stop(["END"])])
+    pipeline = Pipeline([Restore({"[W_1]": "weir END"}), Restart("A w", json=False), Stop(["END"])])
     assert run(pipeline, "A [W", "_1] and more") == "eir "

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-gguf = pytest.importorskip("gguf", reason="needs the extra weir[cpu]")
+pytest.importorskip("gguf", reason="needs the extra weir[cpu]")
 pytest.importorskip("safetensors", reason="needs the extra weir[train]")
 
-from tests import tiny_llama  # noqa: E402
-from weir.cli.models import models_app  # noqa: E402
-from weir.models.gguf_weights import read_gguf  # noqa: E402
-from weir.models.llama_folder import LlamaModel, read_folder  # noqa: E402
-from weir.models.widening import Width, widen  # noqa: E402
+from tests import tiny_llama
+from tests.tiny_llama_gguf import write_gguf
+from weir.cli.models import models_app
+from weir.models.gguf_weights import read_gguf
+from weir.models.llama_folder import LlamaModel, read_folder
+from weir.models.widening import Width, widen
 
 IDS = [5, 290, 17, 17, 0, 133, 299]
 WIDE = Width(hidden=64, intermediate=96, heads=20, kv_heads=5)
@@ -68,7 +69,7 @@ def test_another_architecture_is_not_widened() -> None:
 
 def test_gguf_weights_are_those_of_the_folder(tmp_path: Path) -> None:
     made = tiny_llama.model()
-    found = read_gguf(_gguf(tmp_path / "tiny.gguf", made))
+    found = read_gguf(write_gguf(tmp_path / "tiny.gguf", made))
     assert {name: w.shape for name, w in found.weights.items()} == {
         name: w.shape for name, w in made.weights.items()
     }
@@ -77,13 +78,13 @@ def test_gguf_weights_are_those_of_the_folder(tmp_path: Path) -> None:
 
 def test_a_gguf_of_another_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'mamba'"):
-        read_gguf(_gguf(tmp_path / "tiny.gguf", tiny_llama.model(), architecture="mamba"))
+        read_gguf(write_gguf(tmp_path / "tiny.gguf", tiny_llama.model(), architecture="mamba"))
 
 
 def test_a_tensor_without_a_place_is_refused_by_name(tmp_path: Path) -> None:
     extra = {"rope_freqs.weight": np.ones(4, np.float32)}
     with pytest.raises(ValueError, match=r"rope_freqs\.weight"):
-        read_gguf(_gguf(tmp_path / "tiny.gguf", tiny_llama.model(), extra=extra))
+        read_gguf(write_gguf(tmp_path / "tiny.gguf", tiny_llama.model(), extra=extra))
 
 
 def test_widen_writes_a_folder_from_a_folder(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_widen_writes_a_folder_from_a_folder(tmp_path: Path) -> None:
 
 
 def test_widen_writes_the_tokenizer_of_a_gguf_file(tmp_path: Path) -> None:
-    source = _gguf(tmp_path / "tiny.gguf", tiny_llama.model())
+    source = write_gguf(tmp_path / "tiny.gguf", tiny_llama.model())
     result = CliRunner().invoke(
         models_app, ["widen", str(source), "--out", str(tmp_path / "wide"), *WIDE_OPTIONS]
     )
@@ -129,67 +130,3 @@ def test_a_truncated_weights_file_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(ValueError, match="is damaged"):
         read_folder(source)
-
-
-def _gguf(
-    path: Path,
-    made: LlamaModel,
-    architecture: str = "llama",
-    extra: dict[str, np.ndarray] | None = None,
-) -> Path:
-    """Write a GGUF file as llama.cpp's converter does, query and key rows in pairs."""
-    facts = made.config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(facts["num_hidden_layers"])
-    writer.add_context_length(facts["max_position_embeddings"])
-    writer.add_embedding_length(facts["hidden_size"])
-    writer.add_feed_forward_length(facts["intermediate_size"])
-    writer.add_head_count(facts["num_attention_heads"])
-    writer.add_head_count_kv(facts["num_key_value_heads"])
-    writer.add_key_length(facts["head_dim"])
-    writer.add_layer_norm_rms_eps(facts["rms_norm_eps"])
-    writer.add_rope_freq_base(facts["rope_theta"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    vocabulary = tiny_llama.tokenizer().get_vocab()
-    writer.add_token_list([*sorted(vocabulary, key=lambda token: vocabulary[token]), "ab"])
-    writer.add_token_merges(["a b"])
-    for name, weight in made.weights.items():
-        writer.add_tensor(_gguf_name(name), _paired(name, weight))
-    for name, weight in (extra or {}).items():
-        writer.add_tensor(name, weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _gguf_name(name: str) -> str:
-    names = {
-        "model.embed_tokens.": "token_embd.",
-        "model.norm.": "output_norm.",
-        "lm_head.": "output.",
-        "model.layers.": "blk.",
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-        "self_attn.o_proj": "attn_output",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-    }
-    for theirs, ours in names.items():
-        name = name.replace(theirs, ours)
-    return name
-
-
-def _paired(name: str, weight: np.ndarray) -> np.ndarray:
-    heads = {"q_proj": tiny_llama.HEADS, "k_proj": tiny_llama.KV_HEADS}.get(name.split(".")[-2])
-    if heads is None:
-        return weight
-    rows, width = weight.shape
-    halves = weight.reshape(heads, 2, rows // heads // 2, width)
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, width)

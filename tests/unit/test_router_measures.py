@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.metering import metered
+from weir.common import conventions as names
 from weir.common.config.model import Alerting, Observability
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Constraint
 from weir.router.constraints import checker
-from weir.router.domain import Finish, Finished, Tier
+from weir.router.domain import Finish, Finished, Tier, Usage
 from weir.router.metrics import RouterMetrics
 from weir.router.statistics import MAX_SAMPLES, STALE_AFTER_S, Answer, Mean, Statistics, Window
 
@@ -91,6 +93,38 @@ def test_alert_is_logged_when_the_bound_is_passed_and_when_it_is_kept_again() ->
         ("alert_cleared", "latency_p95"),
         ("alert_cleared", "schema_fail_rate"),
     ]
+
+
+def verified(*usage: tuple[int, int]) -> Finished:
+    """An answer of the hybrid tier; each attempt drafted and had accepted so many."""
+    attempts = (
+        Usage(Tier.HYBRID, "m", drafted_tokens=drafted, accepted_tokens=accepted)
+        for drafted, accepted in usage
+    )
+    return Finished(Finish.STOP, tuple(attempts), 0, 0, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("wanted", [[], ["token_acceptance_rate"]])
+def test_token_acceptance_rate_is_the_accepted_share_of_an_answers_drafts(wanted: list[str]) -> None:
+    metered()
+    metrics = RouterMetrics(Observability.model_validate({"metrics": wanted}), Statistics(300, Clock()))
+    metrics.answered(Tier.HYBRID, verified((30, 24), (10, 9)), schema_valid=None)
+    metrics.answered(Tier.SLM, verified(), schema_valid=None)
+    (point,) = metered().points["token_acceptance_rate"]
+    assert dict(point.attributes) == {names.TIER: "hybrid"}
+    assert (point.count, point.sum) == (1, pytest.approx(33 / 40))
+    assert point.bucket_counts[8] == 1
+    assert point.explicit_bounds[7:9] == pytest.approx((0.8, 0.9))
+
+
+def test_token_acceptance_rate_can_be_left_out() -> None:
+    metered()
+    observability = Observability.model_validate({"metrics": ["cost_per_query"]})
+    metrics = RouterMetrics(observability, Statistics(300, Clock()))
+    metrics.answered(Tier.HYBRID, verified((30, 24)), schema_valid=None)
+    found = metered().points
+    assert "token_acceptance_rate" not in found
+    assert "cost_per_query" in found
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,33 @@ def test_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().routing.complexity_threshold = 0.1  # type: ignore[misc]
+
+
+def test_the_two_names_of_the_acceptance_bound_exclude_each_other(tmp_path: Path) -> None:
+    both = _written(tmp_path, "tiers: {hybrid: {acceptance_threshold: 0.88, rollback_distance: 0.1}}")
+    with pytest.raises(ConfigError, match=r"tiers\.hybrid: .*set one of them"):
+        load_settings(both)
+
+
+@pytest.mark.parametrize(
+    ("bound", "minimum"),
+    [
+        ("acceptance_threshold: 0.88", 0.88),
+        ("rollback_distance: 0.127833", 0.88),
+        ("acceptance_threshold: 0", 0.0),
+        ("window: 8", None),
+    ],
+)
+def test_either_name_gives_the_probability_that_drafts_need(
+    tmp_path: Path, bound: str, minimum: float | None
+) -> None:
+    hybrid = load_settings(_written(tmp_path, f"tiers: {{hybrid: {{{bound}}}}}")).tiers.hybrid
+    assert hybrid.min_probability == pytest.approx(minimum, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "bad", ["fallback_below: 1.5", "takeover: forever", "rollback_distance: 0", "rollback_distance: .nan"]
+)
+def test_acceptance_settings_out_of_range_are_refused_by_name(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ConfigError, match=f"tiers.hybrid.{bad.split(':')[0]}"):
+        load_settings(_written(tmp_path, f"tiers: {{hybrid: {{{bad}}}}}"))

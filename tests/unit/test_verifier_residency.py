@@ -13,7 +13,6 @@ from weir.common.config.routing import Routing
 from weir.common.errors import ErrorCode, WeirError
 from weir.v1 import types_pb2, verifier_pb2
 from weir.verifier import convert
-from weir.verifier.escalation import AcceptanceWindow
 from weir.verifier.events import Residency
 from weir.verifier.frontier import Frontier
 from weir.verifier.upstream import Upstream
@@ -47,22 +46,6 @@ async def test_local_only_is_never_forwarded(
         await anext(frontier.forward(job, "", 8))
     expected = ErrorCode.RESIDENCY_FORBIDDEN if stays else ErrorCode.TIER_UNAVAILABLE
     assert refused.value.code is expected
-
-
-@given(
-    rounds=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 1)), max_size=60),
-    size=st.integers(1, 40),
-)
-def test_the_window_holds_the_share_of_the_last_tokens(rounds: list[tuple[int, float]], size: int) -> None:
-    window, outcomes = AcceptanceWindow(size), list[bool]()
-    for drafted, share in rounds:
-        accepted = int(drafted * share)
-        window.add(drafted, accepted)
-        outcomes += [True] * accepted + [False] * (drafted - accepted)
-    full = len(outcomes) >= size
-    assert window.share == (sum(outcomes[-size:]) / size if full else None)
-    assert not window.below(0.0)
-    assert (window.drafted, window.accepted) == (len(outcomes), sum(outcomes))
 
 
 @pytest.mark.parametrize("field", ["escalate_below"])

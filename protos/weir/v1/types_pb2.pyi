@@ -452,6 +452,7 @@ class Usage(_message.Message):
     ACCEPTED_TOKENS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
     STAND_IN_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
     tier: Global___Tier.ValueType
     model: _builtins.str
     prompt_tokens: _builtins.int
@@ -462,6 +463,8 @@ class Usage(_message.Message):
     cost_usd: _builtins.float
     stand_in: _builtins.bool
     """a local stand-in answered for a model that is not configured"""
+    passes: _builtins.int
+    """of the verifier, after the prompt's; 0 outside the hybrid tier"""
     def __init__(
         self,
         *,
@@ -474,10 +477,11 @@ class Usage(_message.Message):
         accepted_tokens: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
         stand_in: _builtins.bool = ...,
+        passes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "drafted_tokens", b"drafted_tokens", "model", b"model", "prompt_tokens", b"prompt_tokens", "stand_in", b"stand_in", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "drafted_tokens", b"drafted_tokens", "model", b"model", "passes", b"passes", "prompt_tokens", b"prompt_tokens", "stand_in", b"stand_in", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

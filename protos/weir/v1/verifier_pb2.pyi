@@ -132,7 +132,9 @@ class GenerateVerifiedRequest(_message.Message):
     request_id: _builtins.str
     residency: _types_pb2.Residency.ValueType
     escalate_below: _builtins.float
-    """Hand the rest to the frontier when the accepted share of the last `window` drafted tokens falls below this; 0: never."""
+    """Hand the rest to the frontier when the accepted share of the drafts judged in the last `window` tokens of the
+    answer falls below this; 0: never.
+    """
     window: _builtins.int
     @_builtins.property
     def prompt(self) -> _types_pb2.Prompt: ...

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
-from weir.client import Decision, Delta, Event, Finished, Handoff, Source
+from weir.client import Decision, Delta, Event, Finished, Handoff, Source, Tier
 
 
 class Answer:
@@ -18,6 +18,7 @@ class Answer:
         self.handoffs: list[Handoff] = []
         # Tokens by who produced them, 0 where tokens were not told, in the order of appearance.
         self.sources: dict[Source, int] = {}
+        self._characters: dict[Source, int] = {}
         self.first_token_s: float | None = None
         self.total_s = 0.0
         self._parts: list[str] = []
@@ -40,7 +41,9 @@ class Answer:
         if self.first_token_s is None:
             self.first_token_s = self.total_s
         self._parts.append(delta.text)
-        self.sources.setdefault(delta.source, 0)
+        if delta.text:
+            self.sources.setdefault(delta.source, 0)
+            self._characters[delta.source] = self._characters.get(delta.source, 0) + len(delta.text)
         for token in delta.tokens:
             self.sources[token.source] = self.sources.get(token.source, 0) + 1
 
@@ -73,6 +76,39 @@ class Answer:
         last = self.handoffs[-1].to_tier if self.handoffs else self.decision.tier if self.decision else None
         return last.value if last else ""
 
+    @property
+    def mixed(self) -> bool:
+        """Whether several wrote the answer, or might have: drafts under verification."""
+        return len(self.sources) > 1 or bool(self.sources.keys() & {Source.DRAFT, Source.VERIFIER})
+
+    @property
+    def shares(self) -> dict[Source, float]:
+        """The part of the answer that each source wrote: of its tokens, or of its characters.
+
+        Tokens that were not told one by one, as a provider's, are taken from the usage of the source's tier;
+        where that tells none either, characters are counted for all.
+        """
+        tokens = {source: count or self._used(source) for source, count in self.sources.items()}
+        counts = tokens if all(tokens.values()) else self._characters
+        total = sum(counts.values())
+        return {source: counts.get(source, 0) / total for source in self.sources} if total else {}
+
+    @property
+    def drafting(self) -> str:
+        """How much of what was drafted stood, as a continuation of the shares; empty where nothing was."""
+        usage = self.finished.usage if self.finished else ()
+        drafted = sum(u.drafted_tokens for u in usage)
+        accepted = sum(u.accepted_tokens for u in usage)
+        passes = sum(u.passes for u in usage)
+        said = sum(u.completion_tokens for u in usage if u.passes)
+        pace = f", {said / passes:.1f} tokens a pass" if passes else ""
+        return f"; {accepted} of {drafted} drafted tokens stood{pace}" if drafted else ""
+
+    def _used(self, source: Source) -> int:
+        tier = {Source.SLM: Tier.SLM, Source.FRONTIER: Tier.FRONTIER}.get(source)
+        usage = self.finished.usage if self.finished else ()
+        return next((u.completion_tokens for u in reversed(usage) if u.tier is tier), 0) if tier else 0
+
     def facts(self) -> list[str]:
         """Return the parts of the one line: tier, why, tokens, first token, speed, cost."""
         reasons = ", ".join(reason.code for reason in self.decision.reasons) if self.decision else ""
@@ -102,6 +138,7 @@ class Answer:
             "tokens_per_s": self.tokens_per_s,
             "total_s": self.total_s,
             "tokens_by_source": {source.value: count for source, count in self.sources.items()},
+            "shares": {source.value: share for source, share in self.shares.items()},
             "decision": dataclasses.asdict(self.decision) if self.decision else None,
             "handoffs": [dataclasses.asdict(handoff) for handoff in self.handoffs],
             "finished": dataclasses.asdict(self.finished) if self.finished else None,

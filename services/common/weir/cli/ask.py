@@ -17,7 +17,7 @@ import grpc
 import typer
 
 from weir.cli.answer import Answer
-from weir.cli.terminal import AnswerView
+from weir.cli.terminal import AnswerView, ColorChoice
 from weir.client import (
     Delta,
     Handoff,
@@ -55,12 +55,14 @@ class Question:
     policy: Policy
     timeout_s: float
     as_json: bool
+    color: ColorChoice = ColorChoice.AUTO
+    sources: bool = False
     trace_id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def token_detail(self) -> bool:
         """Wanted where small and large model alternate, to say who wrote how much."""
-        return self.policy.allowed_tiers == [Tier.HYBRID]
+        return self.sources or self.policy.allowed_tiers == [Tier.HYBRID]
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -86,11 +88,19 @@ def ask(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline in seconds.")] = 120.0,
+    color: Annotated[
+        ColorChoice, typer.Option("--color", help="auto: on a terminal, unless NO_COLOR is set.")
+    ] = ColorChoice.AUTO,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Name who wrote each part, on a line of its own.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", envvar="WEIR_CONFIG", help="Configuration file (YAML).")
     ] = None,
 ) -> None:
     """Ask the router, and stream the answer in the color of who produced it."""
+    if sources and as_json:
+        raise typer.BadParameter("names parts as they stream; --json has them in tokens_by_source")
     settings = load_settings(config, os.environ)
     question = Question(
         target=target or f"127.0.0.1:{settings.services.router.port}",
@@ -103,6 +113,8 @@ def ask(
         ),
         timeout_s=timeout,
         as_json=as_json,
+        color=color,
+        sources=sources,
     )
     try:
         code = asyncio.run(_ask(question, settings))
@@ -113,7 +125,7 @@ def ask(
 
 async def _ask(question: Question, settings: Settings) -> int:
     """Run the question and return the exit code; interrupted, the call is cancelled on the way out."""
-    view = AnswerView()
+    view = AnswerView(color=question.color, sources=question.sources)
     answer = Answer()
     try:
         await _stream(question, answer, view)

@@ -1,4 +1,4 @@
-"""`weir bench`: real prompts through a running router, with what each tier took and cost."""
+"""`weir bench`: real prompts through a running router, with what each tier took and cost; verification."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from weir.cli.verification.command import verify_command
 from weir.client import Delta, Finished, Message, Policy, Sampling, Tier, WeirClient, WeirClientError
 from weir.client.client import DEFAULT_TARGET
 
 bench_app = typer.Typer(no_args_is_help=True)
+bench_app.command("verify")(verify_command)
 
 
 @bench_app.callback()
 def bench() -> None:
-    """Measure a running installation."""
+    """Measure an installation."""
 
 
 class Route(StrEnum):

@@ -1,4 +1,4 @@
-"""`weir models pull|list|verify|widen`: the model store on the command line."""
+"""`weir models`: the model store on the command line, and models made from others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +19,12 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.models.configured import configured_models
 from weir.models.store import ModelStore, State
 
-models_app = typer.Typer(help="Fetch, list, check and widen models.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from weir.models.widening import Width
+
+models_app = typer.Typer(
+    help="Fetch, list and check models, and make stand-ins from them.", no_args_is_help=True
+)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", envvar="WEIR_CONFIG", help="Configuration file (YAML).")
@@ -70,39 +75,93 @@ def verify(names: NamesArgument = None, config: ConfigOption = None) -> None:
         raise typer.Exit(1)
 
 
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="One of the store, a GGUF file or a Hugging Face folder.")
+]
+NoiseOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Relative noise on the weights, so that both models agree less often."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the noise.")]
+
+
 @models_app.command()
 def widen(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="One of the store, a GGUF file or a Hugging Face folder.")
-    ],
-    out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option(help="The GGUF file (.gguf) or Hugging Face folder to write.")],
     hidden: Annotated[int, typer.Option(help="Size of the hidden state.")] = 1536,
     intermediate: Annotated[int, typer.Option(help="Size of the feed-forward layer.")] = 6144,
     heads: Annotated[int, typer.Option(help="Attention heads.")] = 24,
     kv_heads: Annotated[int, typer.Option(help="Key-value heads.")] = 8,
+    noise: NoiseOption = 0.0,
+    seed: SeedOption = 0,
     config: ConfigOption = None,
 ) -> None:
     """Make a Llama-type model bigger with zeros: it computes the same at the cost of a bigger one.
 
-    For measuring speed only: the model that comes out is no better than the one that went in.
+    For measuring speed only: the model that comes out is no better than the one that went in. A GGUF file
+    is made from a GGUF file, in the same quantization.
     """
+    if noise and out.suffix != ".gguf":
+        raise typer.BadParameter("noise is put on a GGUF file's weights; let --out end in .gguf")
+    with _models_made(model) as console:
+        from weir.models.widening import Width
+
+        source, width = _files_of(model, config), Width(hidden, intermediate, heads, kv_heads)
+        if out.suffix == ".gguf":
+            count = _stand_in(source, out, width, noise, seed)
+        else:
+            count = _widened_folder(source, out, width)
+        console.print(f"[green]ready[/] {out}  {count / 1e9:.2f} B parameters", soft_wrap=True)
+
+
+@models_app.command()
+def blur(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    noise: NoiseOption,
+    seed: SeedOption = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Put noise on a GGUF model's weights, for measuring how verification fares where models disagree."""
+    with _models_made(model) as console:
+        _stand_in(_files_of(model, config), out, None, noise, seed)
+        console.print(f"[green]ready[/] {out}", soft_wrap=True)
+
+
+@contextmanager
+def _models_made(model: str) -> Iterator[Console]:
+    """Turn what keeps a model from being made from another into a sentence and exit code 1."""
     try:
-        from weir.models.gguf_weights import read_gguf
-        from weir.models.llama_folder import read_folder, write_folder
-        from weir.models.widening import Width, widen
+        with _errors_shown() as console:
+            try:
+                yield console
+            except ConfigError:
+                raise
+            except ValueError as error:
+                hint = f"{model} cannot be made into another model: {error}."
+                raise WeirError(ErrorCode.UNSUPPORTED, hint) from None
     except ModuleNotFoundError as error:
         typer.secho(f"This needs {error.name}: pip install 'weir[cpu,train]'", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
-    with _errors_shown() as console:
-        source = _files_of(model, config)
-        try:
-            narrow = read_folder(source) if source.is_dir() else read_gguf(source)
-            wide = widen(narrow, Width(hidden, intermediate, heads, kv_heads))
-            write_folder(wide, source, out)
-        except ValueError as error:
-            raise WeirError(ErrorCode.UNSUPPORTED, f"{model} cannot be widened: {error}.") from None
-        size = sum(weight.size for weight in wide.weights.values())
-        console.print(f"[green]ready[/] {out}  {size / 1e9:.2f} B parameters", soft_wrap=True)
+
+
+def _stand_in(source: Path, out: Path, width: Width | None, noise: float, seed: int) -> int:
+    from weir.models.gguf_stand_in import Noise, write_stand_in
+
+    if source.is_dir():
+        raise ValueError("a GGUF file is made from a GGUF file, not from a folder")
+    return write_stand_in(source, out, width, Noise(noise, seed))
+
+
+def _widened_folder(source: Path, out: Path, width: Width) -> int:
+    from weir.models.gguf_weights import read_gguf
+    from weir.models.llama_folder import read_folder, write_folder
+    from weir.models.widening import widen
+
+    wide = widen(read_folder(source) if source.is_dir() else read_gguf(source), width)
+    write_folder(wide, source, out)
+    return sum(weight.size for weight in wide.weights.values())
 
 
 def _files_of(model: str, config: Path | None) -> Path:

@@ -112,6 +112,7 @@ class Usage:
     accepted_tokens: int
     cost_usd: float
     stand_in: bool
+    passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,7 @@ def _usage(proto: types_pb2.Usage) -> Usage:
         completion_tokens=proto.completion_tokens,
         drafted_tokens=proto.drafted_tokens,
         accepted_tokens=proto.accepted_tokens,
+        passes=proto.passes,
         cost_usd=proto.cost_usd,
         stand_in=proto.stand_in,
     )

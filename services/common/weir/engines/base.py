@@ -118,7 +118,8 @@ class Step:
     """What one decoding step, or several together, added: whole UTF-8 characters only, never cumulative.
 
     A step may carry tokens and no text (half a character is held back). The last step, and only the last,
-    has ``finish_reason`` and the counts of the whole request.
+    has ``finish_reason`` and the counts of the whole request. What the engine drafted for itself, and how
+    much of that stood, is counted up to each step.
     """
 
     text: str = ""
@@ -127,6 +128,8 @@ class Step:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 def merge_steps(steps: Sequence[Step]) -> Step:
@@ -211,7 +214,7 @@ class Session(Protocol):
 
     @property
     def last_pass(self) -> Pass | None:
-        """What the last ``extend`` or ``draft`` cost, as the engine measured it; ``None`` where it does not."""
+        """What the last ``extend`` or ``draft`` cost by the engine's measure; ``None`` where it has none."""
         ...
 
     async def extend(
@@ -242,11 +245,11 @@ class Session(Protocol):
         """Feed ``ids``, not empty, and decode up to ``count`` tokens after them, in one call.
 
         It ends early after a token of ``stop_ids``, and before one where the most likely token has less than
-        ``min_confidence``, so that there may be none. ``length`` tells what is fed by then: all of ``ids``, and
-        all drafted tokens but at most the last. At temperature 0 the tokens are the arg-max; above, each is
-        drawn from a truncated distribution that is whole in its ``top``. Of ``sampling`` temperature, top_p,
-        top_k and seed are read. A drafter's engine may be set up to be faster than it is exact: ``extend`` of
-        the same tokens need not agree to the last bit.
+        ``min_confidence``, so that there may be none. ``length`` tells what is fed by then: all of ``ids``,
+        and all drafted tokens but at most the last. At temperature 0 the tokens are the arg-max; above, each
+        is drawn from a truncated distribution that is whole in its ``top``. Of ``sampling`` temperature,
+        top_p, top_k and seed are read. A drafter's engine may be set up to be faster than it is exact:
+        ``extend`` of the same tokens need not agree to the last bit.
         """
         ...
 

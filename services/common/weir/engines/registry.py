@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from weir.common.config.model import EngineName, LocalModel
+from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Engine
 from weir.models.store import ModelStore
 
@@ -108,8 +109,15 @@ def create_engine(
         quantization: the configured name, which engine "tensorrt_llm" holds against the checkpoint's own.
 
     Raises:
-        WeirError: MODEL_UNAVAILABLE where the model's files are not there.
+        WeirError: MODEL_UNAVAILABLE where the model's files are not there, UNSUPPORTED where a verifier's
+            engine is told to speculate.
     """
+    if sessions_only and run.speculative != "none":
+        hint = (
+            "A verifier judges drafts and generates nothing that its engine could speculate on: set its "
+            "run.speculative to 'none'; the drafts come from the worker."
+        )
+        raise WeirError(ErrorCode.UNSUPPORTED, hint)
     return FACTORIES[run.engine](
         model_id,
         run,

@@ -42,11 +42,12 @@ def read_gguf(path: Path) -> LlamaModel:
     metadata = read_metadata(path)
     if (kind := metadata.get("general.architecture")) != "llama":
         raise ValueError(f"{path.name} holds a model of the architecture {kind!r}; only 'llama' is known")
-    config = _config(metadata)
+    config = llama_config(metadata)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     weights: Weights = {}
     for tensor in gguf.GGUFReader(path).tensors:
-        name, part = _named(tensor.name, path)
+        part = part_of(tensor.name)
+        name = _named(tensor.name, part)
         weight = _dequantized(tensor)
         weights[name] = _halves(weight, heads[part]) if part in heads else weight
     config["tie_word_embeddings"] = "lm_head.weight" not in weights
@@ -54,7 +55,9 @@ def read_gguf(path: Path) -> LlamaModel:
     return LlamaModel(config, weights)
 
 
-def _config(metadata: Metadata) -> dict[str, Any]:
+def llama_config(metadata: Metadata) -> dict[str, Any]:
+    """Return a Llama-type model's config.json from GGUF metadata. Raises ValueError where it lacks a fact."""
+
     def fact(name: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{name}", default)
         if value is None:
@@ -81,15 +84,23 @@ def _config(metadata: Metadata) -> dict[str, Any]:
     }
 
 
-def _named(name: str, path: Path) -> tuple[str, str]:
-    """Return Hugging Face's name of a tensor, and which part of a layer it is."""
+def part_of(name: str) -> str:
+    """Return which part of a Llama-type model a tensor is, by GGUF's name: "attn_q", "token_embd", ...
+
+    Raises:
+        ValueError: none that a plain Llama model has.
+    """
     if name in _OUTER:
-        return _OUTER[name], ""
-    block, _, rest = name.partition(".")[2].partition(".")
-    part, _, kind = rest.partition(".")
+        return name.removesuffix(".weight")
+    part, _, kind = name.partition(".")[2].partition(".")[2].partition(".")
     if not name.startswith("blk.") or part not in _LAYER or kind != "weight":
-        raise ValueError(f"{path.name} holds the tensor {name}, which a plain Llama model does not have")
-    return f"model.layers.{block}.{_LAYER[part]}.weight", part
+        raise ValueError(f"the file holds the tensor {name}, which a plain Llama model does not have")
+    return part
+
+
+def _named(name: str, part: str) -> str:
+    """Return Hugging Face's name of a tensor."""
+    return _OUTER.get(name) or f"model.layers.{name.split('.')[1]}.{_LAYER[part]}.weight"
 
 
 def _dequantized(tensor: gguf.ReaderTensor) -> Array:

@@ -57,7 +57,7 @@ def widen(model: LlamaModel, to: Width) -> LlamaModel:
     if config.get("model_type") not in {"llama", "mistral", "qwen2", "qwen3"}:
         raise ValueError(f"only Llama-type models can be widened, not {config.get('model_type')!r}")
     start = Width.of(config)
-    _check(start, to)
+    require_wider(start, to)
     head = config.get("head_dim") or start.hidden // start.heads
     # Norms of single heads share the epsilon, but not the width: what they norm is scaled instead.
     normed = {
@@ -80,7 +80,8 @@ def widen(model: LlamaModel, to: Width) -> LlamaModel:
     return LlamaModel(dict(config) | changed, weights)
 
 
-def _check(start: Width, to: Width) -> None:
+def require_wider(start: Width, to: Width) -> None:
+    """Refuse a width that does not hold the model. Raises ValueError."""
     if to.heads % to.kv_heads:
         raise ValueError(f"{to.heads} heads do not part evenly over {to.kv_heads} key-value heads")
     sizes = {

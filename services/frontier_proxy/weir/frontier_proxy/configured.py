@@ -126,13 +126,17 @@ def _source(
     source = key_source(settings)
     pace = Pace(settings.first_token_timeout_s, settings.inter_token_timeout_s)
     access = Access(name, settings.kind, address.rstrip("/"), key, source, settings.connect_timeout_s, pace)
-    provider = _provider(access, http) if key or not source else None
+    if settings.prefill and settings.kind != "openai_compatible":
+        raise ConfigError(
+            f"frontier.providers.{name}.prefill: only an openai_compatible provider can be told so."
+        )
+    provider = _provider(access, http, prefill=settings.prefill) if key or not source else None
     return _Source(name, settings, models, provider, explicit=bool(settings.models))
 
 
-def _provider(access: Access, http: HttpClient) -> Provider:
+def _provider(access: Access, http: HttpClient, *, prefill: bool) -> Provider:
     if access.kind == "anthropic":
         return AnthropicProvider(access, http)
     if access.kind == "gemini":
         return GeminiProvider(access, http)
-    return OpenAIProvider(access, http)
+    return OpenAIProvider(access, http, prefill=prefill)

@@ -36,6 +36,11 @@ def prompt_estimate(request: ProviderRequest) -> int:
     return sum(map(token_estimate, _texts(request))) + 4 * len(request.messages)
 
 
+def structured_estimate(text: str) -> int:
+    """Return the tokens to expect in JSON and the like: three bytes each."""
+    return -(-len(text.encode()) // 3)
+
+
 def token_estimate(text: str) -> int:
     """Return the tokens to expect in ``text``: four bytes each, as English has it."""
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)

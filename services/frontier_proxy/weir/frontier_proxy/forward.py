@@ -18,6 +18,7 @@ from weir.frontier_proxy.attempt import Attempt
 from weir.frontier_proxy.domain import AttemptUsage, Done, ForwardSpec, to_usd
 from weir.frontier_proxy.ledger import Ledger
 from weir.frontier_proxy.plan import Planner
+from weir.frontier_proxy.restart import NotContinuedError
 from weir.frontier_proxy.selection import Candidate, Selection
 
 log = structlog.get_logger(__name__)
@@ -132,6 +133,8 @@ class _Answer:
 
 def _tell(candidate: Candidate, error: WeirError) -> None:
     """Tell the breaker what the error says about the provider."""
+    if isinstance(error, NotContinuedError):
+        return
     if error.code in (C.PROVIDER_FAILED, C.PROVIDER_AUTH, C.STREAM_BROKEN):
         candidate.breaker.failed(error.code)
     elif error.code is C.RATE_LIMITED and (error.retry_after_s or 0) > LONGEST_RETRY_DELAY_S:
@@ -146,5 +149,6 @@ def _with_cost(error: WeirError, spent: list[AttemptUsage]) -> WeirError:
             "cost_usd": format(sum(to_usd(usage.cost_nano) for usage in spent), ".9f"),
             "prompt_tokens": str(sum(usage.counts.prompt for usage in spent)),
             "completion_tokens": str(sum(usage.counts.completion for usage in spent)),
+            "model": spent[-1].model,
         }
     return error

@@ -13,15 +13,14 @@ from weir.common.config.model import FrontierTier
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import ChatMessage, Constraint
 from weir.frontier_proxy.attempt import Attempt
+from weir.frontier_proxy.continuation import Joint, Trim
 from weir.frontier_proxy.domain import AttemptUsage, ForwardSpec, to_usd
-from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate
+from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate, structured_estimate
 from weir.frontier_proxy.providers.base import ProviderRequest
-from weir.frontier_proxy.redaction import Redactor
+from weir.frontier_proxy.redaction import Redactor, unfinished
+from weir.frontier_proxy.restart import Restart
 from weir.frontier_proxy.selection import Candidate
-from weir.frontier_proxy.stages import Pipeline, Restore, Stage, Stop, Trim, Unwrap
-
-# Characters: "ha" may well be followed by another "ha".
-SHORTEST_REPETITION = 12
+from weir.frontier_proxy.stages import Owed, Pipeline, Restore, Stage, Stop, Unwrap
 
 
 class Planner:
@@ -63,15 +62,17 @@ class Planner:
         """Build the attempt on ``candidate``. Raises WeirError COST_LIMIT where no answer fits the limit."""
         request = self._request(spec)
         stages: list[Stage] = []
+        owed = ""
         if request.constraint and request.constraint.kind == "choices" and not candidate.provider.stand_in:
             stages.append(Unwrap())
         if residency == "redacted" and not candidate.provider.stand_in:
             # The telephone metadata takes a millisecond per kilobyte.
-            request, originals = await asyncio.to_thread(redacted, request)
+            request, originals, owed = await asyncio.to_thread(redacted, request)
             if originals:
                 stages.append(Restore(originals))
         request = replace(request, model=candidate.model, traits=candidate.price.traits)
-        stages += _trim(candidate, request, _prefix(spec))
+        request, joining = _joined(candidate, request, _prefix(spec) + owed)
+        stages += [*joining, Owed(owed)] if owed else joining
         stop, request = _stops(candidate, request, spec.prompt.sampling.stop)
         if stop.needed:
             stages.append(stop)
@@ -99,17 +100,25 @@ def _prefix(spec: ForwardSpec) -> str:
     return open_turn + spec.continue_from
 
 
-def _trim(candidate: Candidate, request: ProviderRequest, prefix: str) -> list[Stage]:
-    """Cut a repeated prefix; a short one is no sign of repetition.
+def _joined(
+    candidate: Candidate, request: ProviderRequest, prefix: str
+) -> tuple[ProviderRequest, list[Stage]]:
+    """Return what joins the answer to ``prefix``, and the request with room for what will be cut.
 
-    After a prefilled one none comes, but for the white space at its end that a provider does not take.
+    A prefilled answer cannot repeat the prefix, but for the white space at its end that no provider takes;
+    the stand-in takes that too.
     """
-    strict = request.constraint is not None
+    constraint = request.constraint
+    if not prefix:
+        return request, []
     if candidate.provider.prefills(request):
-        prefix = "" if candidate.provider.stand_in else prefix[len(prefix.rstrip()) :]
-    elif not strict and len(prefix) < SHORTEST_REPETITION:
-        prefix = ""
-    return [Trim(prefix, strict=strict)] if prefix else []
+        return request, [] if candidate.provider.stand_in else [Joint(prefix)]
+    if constraint is None:
+        return request, [Trim(prefix)]
+    # It begins anew, so the length asked for is what comes on top.
+    wanted = (request.sampling.max_tokens or 0) + structured_estimate(request.prefix)
+    request = replace(request, sampling=replace(request.sampling, max_tokens=wanted))
+    return request, [Restart(prefix, json=constraint.kind == "json_schema")]
 
 
 def _left(spec: ForwardSpec, spent: Iterable[AttemptUsage]) -> int | None:
@@ -146,21 +155,25 @@ def _stops(
     return Stop(originals), replace(request, sampling=replace(request.sampling, stop=kept))
 
 
-def redacted(request: ProviderRequest) -> tuple[ProviderRequest, dict[str, str]]:
-    """Replace personal data everywhere in ``request``; returns the originals by placeholder."""
+def redacted(request: ProviderRequest) -> tuple[ProviderRequest, dict[str, str], str]:
+    """Replace personal data everywhere in ``request``.
+
+    Returns also the originals by placeholder, and what completes one of them at the prefix's end.
+    """
     constraint = request.constraint
     values = constraint.value if constraint else ()
     redactor = Redactor(
         [*(m.content for m in request.messages), request.prefix, *request.sampling.stop, *values]
     )
     messages = tuple(ChatMessage(m.role, redactor.redact(m.content)) for m in request.messages)
-    prefix = redactor.redact(request.prefix)
+    owed = unfinished(request.prefix, redactor.originals.values())
+    prefix = redactor.redact(request.prefix + owed)
     sampling = replace(request.sampling, stop=tuple(map(redactor.redact, request.sampling.stop)))
     changed = _constraint(constraint, redactor) if constraint else None
     if redactor.notice:
         messages = (ChatMessage("system", redactor.notice), *messages)
     request = replace(request, messages=messages, prefix=prefix, sampling=sampling, constraint=changed)
-    return request, redactor.originals
+    return request, redactor.originals, owed
 
 
 def _constraint(constraint: Constraint, redactor: Redactor) -> Constraint:

@@ -9,6 +9,26 @@ from weir.common.personal_data import find
 # Told to the model when something was replaced, so that the answer keeps the placeholders as they are.
 NOTICE = "Words in square brackets such as {example} stand for withheld data. Keep them exactly as they are."
 
+# Characters of an original from which on its beginning is taken for one.
+SHORTEST_PART = 5
+
+
+def unfinished(text: str, originals: Iterable[str]) -> str:
+    """Return what is missing from an original that ``text`` breaks off within; empty where it does not.
+
+    Half an address is not recognized as one, so it would leave as it is. Beginnings that may be ordinary
+    words, without a digit or an "@", do not count.
+    """
+    known = sorted(originals, key=len, reverse=True)
+    if text.endswith(tuple(known)):
+        return ""
+    for original in known:
+        for size in range(len(original) - 1, SHORTEST_PART - 1, -1):
+            telling = any(character.isdigit() or character == "@" for character in original[:size])
+            if telling and text.endswith(original[:size]) and not text[:-size][-1:].isalnum():
+                return original[size:]
+    return ""
+
 
 class Redactor:
     """Replaces personal data by placeholders, the same for the same text throughout one request.

@@ -79,42 +79,20 @@ class Restore:
         return held
 
 
-class Trim:
-    """Cuts text that already stands when the answer begins by repeating it.
+class Owed:
+    """Puts text that was told to the provider, and not yet to the client, before what the provider says."""
 
-    With ``strict`` the answer has to begin with all of it: it is held to a format, so an answer that
-    begins differently cannot be joined to what was sent.
-    """
-
-    def __init__(self, prefix: str, *, strict: bool) -> None:
-        self._prefix, self._strict = prefix, strict
-        self._held = ""
-        self._decided = False
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def feed(self, text: str) -> str:
-        """See ``Stage.feed``. Raises WeirError PROVIDER_FAILED where ``strict`` and the texts differ."""
-        if self._decided:
-            return text
-        self._held += text
-        if self._prefix.startswith(self._held) and self._held != self._prefix:
-            return ""
-        self._decided = True
-        if self._strict and not self._held.startswith(self._prefix):
-            raise WeirError(
-                ErrorCode.PROVIDER_FAILED, "The provider did not continue the text that was sent."
-            )
-        return self._held.removeprefix(self._prefix)
+        """See ``Stage.feed``."""
+        return self.flush() + text if text else ""
 
     def flush(self) -> str:
         """See ``Stage.flush``."""
-        if self._decided:
-            return ""
-        self._decided = True
-        if self._strict:
-            raise WeirError(
-                ErrorCode.PROVIDER_FAILED, "The provider did not continue the text that was sent."
-            )
-        return self._held
+        owed, self._text = self._text, ""
+        return owed
 
 
 class Stop:

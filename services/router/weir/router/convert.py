@@ -165,6 +165,7 @@ def usage_from_proto(usage: types_pb2.Usage, tier: d.Tier) -> d.Usage:
         usage.accepted_tokens,
         usage.cost_usd,
         usage.stand_in,
+        usage.passes,
     )
 
 
@@ -206,6 +207,7 @@ def _usage(usage: d.Usage) -> types_pb2.Usage:
         accepted_tokens=usage.accepted_tokens,
         cost_usd=usage.cost_usd,
         stand_in=usage.stand_in,
+        passes=usage.passes,
     )
 
 

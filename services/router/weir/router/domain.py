@@ -182,6 +182,7 @@ class Usage:
     accepted_tokens: int = 0
     cost_usd: float = 0.0
     stand_in: bool = False
+    passes: int = 0
 
 
 class Finish(StrEnum):

@@ -63,7 +63,9 @@ class JobFactory:
         return replace(
             job,
             residency=job.residency if escalates else Residency.LOCAL_ONLY,
-            acceptance_threshold=self._hybrid.acceptance_threshold,
+            min_probability=self._hybrid.min_probability,
+            fallback_below=self._hybrid.fallback_below,
+            takeover=self._hybrid.takeover,
             escalate_below=self._hybrid.escalate_below if escalates else 0.0,
             window=self._hybrid.window,
         )

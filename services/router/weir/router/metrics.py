@@ -34,12 +34,18 @@ class RouterMetrics:
 
         create = meter()
         self._routed = create.create_counter("routing_distribution", "{request}", "Answers by tier")
-        self._drafted = create.create_counter("weir.verify.drafted", "{token}", "Tokens drafted")
-        self._accepted = create.create_counter("weir.verify.accepted", "{token}", "Drafted tokens accepted")
         self._acceptance = create.create_histogram(
-            "token_acceptance_rate", "1", "Share of drafted tokens accepted"
+            "token_acceptance_rate",
+            "1",
+            "Accepted share of an answer's drafted tokens",
+            explicit_bucket_boundaries_advisory=[step / 10 for step in range(1, 11)],
         )
-        self._cost = create.create_histogram("cost_per_query", "{USD}", "Cost of an answer")
+        self._cost = create.create_histogram(
+            "cost_per_query",
+            "{USD}",
+            "Cost of an answer",
+            explicit_bucket_boundaries_advisory=[0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10],
+        )
         self._failures = create.create_counter(
             "schema_validation_failures", "{answer}", "Answers that broke theirs"
         )
@@ -63,9 +69,7 @@ class RouterMetrics:
         drafted = sum(usage.drafted_tokens for usage in finished.usage)
         if self._on["token_acceptance_rate"] and drafted:
             accepted = sum(usage.accepted_tokens for usage in finished.usage)
-            self._drafted.add(drafted)
-            self._accepted.add(accepted)
-            self._acceptance.record(min(1.0, accepted / drafted))
+            self._acceptance.record(min(1.0, accepted / drafted), label)
         self._review()
 
     def _review(self) -> None:

@@ -27,12 +27,13 @@ def build(settings: Settings) -> App:
     admission = Admission(tier.run.max_running, tier.run.max_waiting)
     board = LoadBoard(engine, admission)
     servicer = SlmWorkerServicer(engine, admission, board, tier)
+    warm = tier.speculative_draft and tier.drafting.method != "lookup"
     return App(
         "slm_worker",
         settings.services.slm_worker,
         settings,
         register=lambda server: slm_worker_pb2_grpc.add_SlmWorkerServiceServicer_to_server(servicer, server),
         grpc_services=["weir.v1.SlmWorkerService"],
-        components=[engine, board, SessionWarmup(engine, wanted=tier.speculative_draft)],
+        components=[engine, board, SessionWarmup(engine, wanted=warm)],
         healthy=lambda: board.health is Health.READY,
     )

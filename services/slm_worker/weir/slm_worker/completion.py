@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from weir.common import conventions as names
 from weir.common.config.model import LocalModel
 from weir.common.inference import Inference
 from weir.engines.base import Engine, FinishReason, GenerationRequest, Pace, Step
 from weir.slm_worker.admission import Admission
+from weir.slm_worker.measures import speculated
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,14 @@ async def complete(
         last = Step()
         async with admission.place() as queue_s:
             paced = replace(request, pace=pace(admission.running))
-            async with aclosing(engine.generate(paced)) as steps:
-                async for step in steps:
-                    inference.tokens(len(step.tokens))
-                    last = step
-                    yield step
+            try:
+                async with aclosing(engine.generate(paced)) as steps:
+                    async for step in steps:
+                        inference.tokens(len(step.tokens))
+                        last = step
+                        yield step
+            finally:
+                _note_speculation(inference, engine, run, last)
         inference.finish(
             last.prompt_tokens, last.cached_prompt_tokens, last.completion_tokens, last.finish_reason
         )
@@ -70,4 +75,13 @@ async def complete(
         queue_s=queue_s,
         first_token_s=inference.first_token_s,
         total_s=time.perf_counter() - arrived,
+        drafted_tokens=last.drafted_tokens,
+        accepted_tokens=last.accepted_tokens,
     )
+
+
+def _note_speculation(inference: Inference, engine: Engine, run: LocalModel, last: Step) -> None:
+    if last.drafted_tokens:
+        inference.span.set_attribute(names.DRAFTED, last.drafted_tokens)
+        inference.span.set_attribute(names.ACCEPTED, last.accepted_tokens)
+        speculated(engine.info.model, run.speculative, last.drafted_tokens, last.accepted_tokens)

@@ -10,27 +10,42 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import Capability, EngineInfo, FinishReason, GenerationRequest, Step, TokenInfo
 from weir.slm_worker.completion import Account
-from weir.slm_worker.draft_stream import Chunk, Chunking, Verdict
+from weir.slm_worker.draft_line import DraftedChunk, Method, Verdict
+from weir.slm_worker.draft_stream import MAX_CHUNKING, Chunking
 from weir.slm_worker.load import WorkerLoad
 from weir.v1 import slm_worker_pb2, types_pb2
 
 MAX_TOP_LOGPROBS = 20
-MAX_CHUNKING = 64
 DEFAULT_CHUNK_TOKENS = 4
+_METHODS = {
+    Method.MODEL: slm_worker_pb2.DRAFT_METHOD_MODEL,
+    Method.LOOKUP: slm_worker_pb2.DRAFT_METHOD_LOOKUP,
+}
 _FINISH = {
     FinishReason.STOP: types_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: types_pb2.FINISH_REASON_LENGTH,
 }
 
 
+def _malformed(path: str, problem: str) -> WeirError:
+    return WeirError(ErrorCode.INVALID_REQUEST, f"{path}: {problem}.", fields={path: problem})
+
+
+def _sized(path: str, value: int) -> int:
+    if value > MAX_CHUNKING:
+        raise _malformed(path, f"at most {MAX_CHUNKING}")
+    return value
+
+
 def chunking(start: slm_worker_pb2.DraftStart) -> Chunking:
-    """Return the chunk sizes, defaults filled in. Raises WeirError INVALID_REQUEST past the bound."""
-    for name in ("chunk_tokens", "chunks_ahead"):
-        if getattr(start, name) > MAX_CHUNKING:
-            problem = f"at most {MAX_CHUNKING}"
-            fields = {f"start.{name}": problem}
-            raise WeirError(ErrorCode.INVALID_REQUEST, f"start.{name}: {problem}.", fields=fields)
-    return Chunking(start.chunk_tokens or DEFAULT_CHUNK_TOKENS, start.chunks_ahead or 1)
+    """Return the chunk sizes, defaults filled in. Raises WeirError INVALID_REQUEST past a bound."""
+    if not 0.0 <= start.min_confidence <= 1.0:  # NaN too
+        raise _malformed("start.min_confidence", "must be between 0 and 1")
+    return Chunking(
+        _sized("start.chunk_tokens", start.chunk_tokens) or DEFAULT_CHUNK_TOKENS,
+        _sized("start.chunks_ahead", start.chunks_ahead) or 1,
+        start.min_confidence,
+    )
 
 
 async def draft_start(requests: AsyncIterator[slm_worker_pb2.DraftRequest]) -> slm_worker_pb2.DraftStart:
@@ -42,13 +57,32 @@ async def draft_start(requests: AsyncIterator[slm_worker_pb2.DraftRequest]) -> s
     return first.start
 
 
-async def verdicts(requests: AsyncIterator[slm_worker_pb2.DraftRequest]) -> AsyncGenerator[Verdict, None]:
-    """Yield the verdicts after the start. Raises WeirError INVALID_REQUEST at a second start."""
+async def verdicts(
+    requests: AsyncIterator[slm_worker_pb2.DraftRequest], vocab_size: int
+) -> AsyncGenerator[Verdict, None]:
+    """Yield the verdicts after the start.
+
+    Raises:
+        WeirError: INVALID_REQUEST at a second start, a size past its bound or a token outside the vocabulary.
+    """
     async for request in requests:
         if request.WhichOneof("event") != "ack":
             hint = "After the DraftStart only DraftAcks may follow."
             raise WeirError(ErrorCode.INVALID_REQUEST, hint, fields={"event": "not an ack"})
-        yield Verdict(request.ack.sequence, request.ack.accepted, tuple(request.ack.correction))
+        yield _verdict(request.ack, vocab_size)
+
+
+def _verdict(ack: slm_worker_pb2.DraftAck, vocab_size: int) -> Verdict:
+    for index, token in enumerate(ack.correction):
+        if token >= vocab_size:
+            raise _malformed(f"ack.correction[{index}]", f"the vocabulary has {vocab_size} tokens")
+    return Verdict(
+        ack.sequence,
+        ack.accepted,
+        tuple(ack.correction),
+        _sized("ack.next_tokens", ack.next_tokens),
+        _sized("ack.chunks_ahead", ack.chunks_ahead),
+    )
 
 
 def generation_request(
@@ -154,12 +188,14 @@ def load(present: WorkerLoad) -> slm_worker_pb2.WatchLoadResponse:
     )
 
 
-def chunk(drafted: Chunk, tokenizer_sha256: str) -> slm_worker_pb2.DraftResponse:
-    """Return a drafted chunk."""
+def chunk(drafted: DraftedChunk, tokenizer_sha256: str) -> slm_worker_pb2.DraftResponse:
+    """Return a drafted chunk, which has its number."""
     return slm_worker_pb2.DraftResponse(
         chunk=slm_worker_pb2.DraftChunk(
-            sequence=drafted.sequence,
+            sequence=drafted.number or 0,
             tokens=tokens(drafted.tokens, types_pb2.SOURCE_DRAFT),
             tokenizer_sha256=tokenizer_sha256,
+            draft_time=_duration(drafted.seconds),
+            method=_METHODS[drafted.method],
         )
     )

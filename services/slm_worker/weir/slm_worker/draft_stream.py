@@ -5,66 +5,62 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-from weir.common.config.model import LocalModel
+from weir.common.config.model import SlmTier
+from weir.common.errors import ErrorCode, WeirError
 from weir.common.inference import Inference
 from weir.common.prompts import PromptSpec
-from weir.engines.base import SessionEngine, TokenInfo
+from weir.engines.base import Engine
+from weir.slm_worker import measures
+from weir.slm_worker.choice import Choice
 from weir.slm_worker.completion import Account, cost_usd
+from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Verdict
 from weir.slm_worker.drafting import Drafter
+from weir.slm_worker.lookup import NgramIndex
+from weir.slm_worker.sessions import drafting_engine
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How much of chunk ``sequence`` stands, and the tokens to continue from instead."""
-
-    sequence: int
-    accepted: int
-    correction: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Drafted tokens."""
-
-    sequence: int
-    tokens: list[TokenInfo]
+# The most tokens of a chunk, and the most chunks ahead; verdicts past it cannot all have a chunk.
+MAX_CHUNKING = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """Tokens per chunk, and chunks that may be without a verdict."""
+    """Tokens per chunk, chunks that may be without a verdict, and how sure the model must be of a token."""
 
     tokens: int
     ahead: int
+    min_confidence: float = 0.0
 
 
 class _Inbox:
-    """Verdicts as they come; at their end ``None``, again and again."""
+    """Verdicts with the time at which they came; at their end ``None``, again and again."""
 
     def __init__(self, verdicts: AsyncIterator[Verdict]) -> None:
-        self._queue: asyncio.Queue[Verdict | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Verdict, float] | None] = asyncio.Queue()
         self._reader = asyncio.create_task(self._receive(verdicts))
 
     async def _receive(self, verdicts: AsyncIterator[Verdict]) -> None:
         try:
             async for verdict in verdicts:
-                self._queue.put_nowait(verdict)
+                if self._queue.qsize() > MAX_CHUNKING:
+                    hint = "There are more verdicts than chunks."
+                    raise WeirError(ErrorCode.INVALID_REQUEST, hint, fields={"ack": "too many"})
+                self._queue.put_nowait((verdict, time.perf_counter()))
         finally:
             self._queue.put_nowait(None)
 
     def waiting(self) -> bool:
         return not self._queue.empty()
 
-    async def take(self) -> Verdict | None:
+    async def take(self) -> tuple[Verdict, float] | None:
         """Return the next verdict. Raises what reading them raised, once those before it are taken."""
-        verdict = await self._queue.get()
-        if verdict is None:
+        came = await self._queue.get()
+        if came is None:
             self._queue.put_nowait(None)
             await self._reader
-        return verdict
+        return came
 
     async def aclose(self) -> None:
         self._reader.cancel()
@@ -72,61 +68,106 @@ class _Inbox:
 
 
 async def draft_stream(
-    drafter: Drafter, verdicts: AsyncIterator[Verdict], chunk_tokens: int, chunks_ahead: int
-) -> AsyncGenerator[Chunk, None]:
+    drafter: Drafter, verdicts: AsyncIterator[Verdict], model: str = ""
+) -> AsyncGenerator[DraftedChunk, None]:
     """Draft until the verifier has taken the end, or says no more.
 
-    At most ``chunks_ahead`` chunks are without a verdict. A rejected chunk ``s`` voids what was drafted after
-    it; the first chunk drafted anew is numbered ``s + chunks_ahead``, above every void one, so that the
-    verifier can tell them apart. Verdicts on void chunks are neither needed nor wanted.
+    Verdicts go first: what came while a chunk was drafted may void it, and then it is not sent. ``model`` is
+    the name in the metrics. Raises WeirError INVALID_REQUEST for a verdict that fits no chunk.
     """
+    held: DraftedChunk | None = None
     async with aclosing(_Inbox(verdicts)) as inbox:
-        sequence, open_chunks = 0, 0
-        while True:
-            while open_chunks < chunks_ahead and not drafter.ended and not inbox.waiting():
-                tokens = await drafter.draft(sequence, chunk_tokens)
-                yield Chunk(sequence, tokens)
-                sequence, open_chunks = sequence + 1, open_chunks + 1
-            if not open_chunks and drafter.ended:
-                return
-            verdict = await inbox.take()
-            if verdict is None:
-                return
-            if await drafter.settle(verdict.sequence, verdict.accepted, verdict.correction):
-                open_chunks -= 1
-            else:
-                sequence, open_chunks = verdict.sequence + chunks_ahead, 0
+        while not drafter.done:
+            if inbox.waiting() or not (held or drafter.may_draft):
+                came = await inbox.take()
+                if came is None:
+                    return
+                measures.voided(model, drafter.settle(*came).voided)
+                held = held if held and drafter.line.holds(held) else None
+            elif held:
+                chunk, held = held, None
+                drafter.send(chunk)
+                yield chunk
+            elif held := await drafter.draft():
+                measures.drafted(model, held.method, len(held.tokens), held.seconds)
 
 
 async def draft(
-    engine: SessionEngine,
+    engine: Engine,
     spec: PromptSpec,
     verdicts: AsyncIterator[Verdict],
     chunking: Chunking,
-    run: LocalModel,
-) -> AsyncGenerator[Chunk | Account, None]:
-    """Yield chunks, then the account of the whole draft. Closing it frees the session."""
-    arrived, info, sampling = time.perf_counter(), engine.info, spec.sampling
-    prompt_ids = engine.codec.encode_chat(spec.messages)
-    limit = min(info.max_context, len(prompt_ids) + (sampling.max_tokens or info.max_context))
-    with Inference("draft", info, sampling) as inference:
-        async with aclosing(await engine.open_session()) as session:
-            drafter = Drafter(session, prompt_ids, sampling, engine.codec.stop_ids, limit)
-            chunks = draft_stream(drafter, verdicts, chunking.tokens, chunking.ahead)
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    inference.tokens(len(chunk.tokens))
-                    yield chunk
-        inference.finish(len(prompt_ids), 0, drafter.drafted, drafter.finish_reason)
+    tier: SlmTier,
+    seen: Choice | None = None,
+) -> AsyncGenerator[DraftedChunk | Account, None]:
+    """Yield chunks, then the account of the whole draft. Closing it frees the session.
+
+    ``seen`` is what the worker's streams have seen of their methods.
+
+    Raises:
+        WeirError: UNSUPPORTED, CONTEXT_TOO_LONG, QUEUE_FULL, ENGINE_CRASHED, or INVALID_REQUEST for a verdict
+            that fits no chunk.
+    """
+    arrived, info = time.perf_counter(), engine.info
+    with Inference("draft", info, spec.sampling) as inference:
+        async with AsyncExitStack() as stack:
+            drafter = await _open(stack, engine, spec, chunking, tier, seen)
+            prompt_tokens = len(drafter.line.ids)
+            chunks = draft_stream(drafter, verdicts, info.model)
+            await stack.enter_async_context(aclosing(chunks))
+            async for chunk in chunks:
+                inference.tokens(len(chunk.tokens))
+                yield chunk
+        inference.finish(prompt_tokens, 0, drafter.drafted, drafter.finish_reason)
     yield Account(
         finish_reason=drafter.finish_reason,
-        prompt_tokens=len(prompt_ids),
+        prompt_tokens=prompt_tokens,
         cached_prompt_tokens=0,
         completion_tokens=drafter.drafted,
-        cost_usd=cost_usd(run, len(prompt_ids), drafter.drafted),
+        # What was copied cost nothing, nor did the prompt where the model never read it.
+        cost_usd=cost_usd(tier.run, prompt_tokens, drafter.decoded) if drafter.decoded else 0.0,
         queue_s=0.0,
         first_token_s=inference.first_token_s,
         total_s=time.perf_counter() - arrived,
         drafted_tokens=drafter.drafted,
         accepted_tokens=drafter.accepted,
+    )
+
+
+async def _open(
+    stack: AsyncExitStack,
+    engine: Engine,
+    spec: PromptSpec,
+    chunking: Chunking,
+    tier: SlmTier,
+    seen: Choice | None,
+) -> Drafter:
+    """Return a drafter at the end of the prompt; ``stack`` closes its session."""
+    source, method = drafting_engine(engine, tier.drafting.method)
+    info, codec, sampling = source.info, source.codec, spec.sampling
+    index = None if method == "model" else NgramIndex(tier.drafting.max_ngram, tier.drafting.min_ngram)
+
+    def read() -> list[int]:
+        ids = codec.encode_chat(spec.messages)
+        if len(ids) < info.max_context and index is not None:
+            index.extend(ids)
+        return ids
+
+    prompt_ids = await asyncio.to_thread(read)
+    if len(prompt_ids) >= info.max_context:
+        hint = f"{len(prompt_ids)} tokens leave no room in the context of {info.max_context}."
+        raise WeirError(ErrorCode.CONTEXT_TOO_LONG, hint)
+    limit = min(info.max_context, len(prompt_ids) + (sampling.max_tokens or info.max_context))
+    line = DraftLine(prompt_ids, codec.stop_ids, limit, chunking.ahead)
+    session = None
+    if method != "lookup":
+        session = await stack.enter_async_context(aclosing(await source.open_session()))
+    return Drafter(
+        line,
+        sampling,
+        chunking.tokens,
+        session=session,
+        index=index,
+        min_confidence=chunking.min_confidence,
+        seen=seen,
     )

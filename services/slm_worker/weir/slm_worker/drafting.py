@@ -1,108 +1,183 @@
-"""Drafting for a verifier: tokens ahead of its verdicts, rolled back where it corrects them."""
+"""Drafting for a verifier: chunk after chunk, from the model or copied, along the line of its verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
+from weir.engines.base import FinishReason, Sampling, Session, TokenInfo
+from weir.slm_worker.choice import Choice
+from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Method, Settlement, Verdict
+from weir.slm_worker.lookup import NgramIndex, Proposal
 
-from weir.common.errors import ErrorCode, WeirError
-from weir.engines.base import Candidate, FinishReason, Prediction, Sampling, Session, TokenInfo
-
-# Support of the sampled draft distribution; it travels whole with each token, as the lossless rule needs it.
-SUPPORT = 16
-
-
-def choose(prediction: Prediction, sampling: Sampling, rng: np.random.Generator) -> TokenInfo:
-    """Pick the next draft: the most likely token, or a sample whose whole distribution is in ``top``.
-
-    At temperature T > 0 the draft is drawn from q, the ``SUPPORT`` most likely tokens at temperature T cut to
-    top-k and top-p. Speculative sampling (Leviathan et al. 2023) is exact for any q that the verifier knows.
-    """
-    temperature = sampling.temperature or 0.0
-    if temperature == 0.0:
-        best = prediction.top[0]
-        return TokenInfo(best.id, best.logprob)
-    top = prediction.top[: sampling.top_k] if sampling.top_k else prediction.top
-    weights = np.array([candidate.logprob for candidate in top]) / temperature
-    q = np.exp(weights - weights.max())
-    q /= q.sum()
-    if sampling.top_p is not None:
-        kept = int(np.searchsorted(np.cumsum(q), sampling.top_p)) + 1
-        top, q = top[:kept], q[:kept] / q[:kept].sum()
-    pick = int(rng.choice(len(q), p=q))
-    support = tuple(Candidate(c.id, float(np.log(p))) for c, p in zip(top, q, strict=True) if p > 0)
-    return TokenInfo(top[pick].id, float(np.log(q[pick])), support)
+# More than this, as a prompt, is fed before the draft, whose time then tells what a step of it takes.
+_FEW = 8
+# Weyl increment of SplitMix64: seeds of neighboring positions have nothing in common.
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Drafter:
-    """A drafted sequence: what was given, what was drafted, and where each chunk begins.
+    """Drafts the chunks of one stream. Nothing that a verdict left standing is fed or looked up again.
+
+    A copied token has no probability: it is proposed for certain, and its ``top`` is empty. Speculative
+    sampling stays exact with that: a verifier that knows no q takes the proposal as the one point of q,
+    accepts x with probability p(x), and draws from p without x otherwise. An output constraint is left to
+    the verifier, which masks what it forbids.
 
     Args:
-        session: empty; it is fed all but the newest token of the sequence.
-        prompt_ids: the templated prompt.
-        limit: length, in tokens, that the sequence may reach.
+        line: the sequence, with the prompt.
+        sampling: temperature, top_p, top_k and seed are read.
+        chunk_tokens: tokens of a chunk, until a verdict asks for others. What is asked for after a copy that
+            stood whole is meant for another: a chunk of the model's, which costs a step a token, grows no
+            longer by it.
+        session: of the model, empty; ``None`` drafts by copying alone.
+        index: what to copy from; ``None`` drafts by the model alone. It may hold the prompt already.
+        min_confidence: a chunk of the model's ends before a token that it gives less.
+        seen: what the worker's streams have seen of copies and of the model.
+        clock: seconds.
     """
 
     def __init__(
         self,
-        session: Session,
-        prompt_ids: Sequence[int],
+        line: DraftLine,
         sampling: Sampling,
-        stop_ids: frozenset[int],
-        limit: int,
+        chunk_tokens: int,
+        *,
+        session: Session | None = None,
+        index: NgramIndex | None = None,
+        min_confidence: float = 0.0,
+        seen: Choice | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._session, self._sampling, self._stop_ids, self._limit = session, sampling, stop_ids, limit
-        self._ids = list(prompt_ids)
-        self._prompt_length = len(self._ids)
-        self._starts: dict[int, int] = {}
-        self._rng = np.random.default_rng(sampling.seed)
+        self.line = line
         self.drafted = 0
+        self.decoded = 0
         self.accepted = 0
+        self._sampling, self._min_confidence = sampling, min_confidence
+        self._copied_tokens = self._model_tokens = chunk_tokens
+        self._session, self._index, self._clock = session, index, clock
+        self._choice = Choice(seen)
+        # So many tokens at the head of the session are those of the line.
+        self._fed = 0
+        self._dry = False
+        self._last_verdict: float | None = None
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more can be drafted unless a verdict takes something back."""
-        stopped = len(self._ids) > self._prompt_length and self._ids[-1] in self._stop_ids
-        return stopped or len(self._ids) >= self._limit
+    def done(self) -> bool:
+        """Whether the end of the answer is drafted and no verdict is due."""
+        return self.line.ended and not self.line.open_chunks
+
+    @property
+    def may_draft(self) -> bool:
+        """Whether another chunk is wanted and can be had; a chunk cut short is followed by none."""
+        open_chunks = self.line.open_chunks
+        room = open_chunks < self.line.chunks_ahead and not self.line.ended
+        return room and not (self._dry and open_chunks)
 
     @property
     def finish_reason(self) -> FinishReason:
         """Why the draft ended, as far as it has."""
-        return FinishReason.LENGTH if len(self._ids) >= self._limit else FinishReason.STOP
+        return FinishReason.LENGTH if self.line.full else FinishReason.STOP
 
-    async def draft(self, sequence: int, count: int) -> list[TokenInfo]:
-        """Draft chunk ``sequence``: up to ``count`` tokens, fewer where the answer ends."""
-        self._starts[sequence] = len(self._ids)
-        drafted: list[TokenInfo] = []
-        wanted = 1 if not self._sampling.temperature else SUPPORT
-        while len(drafted) < count and not self.ended:
-            fed = self._ids[self._session.length :]
-            [prediction] = await self._session.extend(fed, top=wanted, last_only=True)
-            token = choose(prediction, self._sampling, self._rng)
-            drafted.append(token)
-            self._ids.append(token.id)
-        self.drafted += len(drafted)
-        return drafted
+    async def draft(self) -> DraftedChunk | None:
+        """Draft a chunk, shorter than asked for where the answer ends or the model is unsure.
 
-    async def settle(self, sequence: int, accepted: int, correction: Sequence[int]) -> bool:
-        """Apply a verdict; returns whether chunks after ``sequence`` still stand.
-
-        Raises:
-            WeirError: INVALID_REQUEST for a chunk that was not drafted or more accepted than it has.
+        Without a token the chunk is empty, or ``None`` where others still wait for their verdict.
         """
-        start = self._starts.pop(sequence, None)
-        following = self._starts.get(sequence + 1, len(self._ids))
-        if start is None or accepted > following - start:
-            hint = f"The verdict on chunk {sequence} fits no drafted chunk."
-            raise WeirError(
-                ErrorCode.INVALID_REQUEST, hint, fields={"ack.sequence": "unknown or too much accepted"}
-            )
-        self.accepted += accepted
-        if start + accepted == following and not correction:
-            return True
-        self._starts = {known: at for known, at in self._starts.items() if known < sequence}
-        self._ids[start + accepted :] = correction
-        # The newest token is fed with the next draft, which needs what follows it.
-        await self._session.rewind(min(self._session.length, start + accepted, len(self._ids) - 1))
-        return False
+        line = self.line
+        room = line.limit - len(line.ids)
+        count = min(self._model_tokens, room)
+        method, seconds = Method.LOOKUP, 0.0
+        proposal = self._look_up(min(self._copied_tokens, room))
+        if self._session is None or (proposal and self._copies(proposal, count)):
+            tokens = [TokenInfo(token) for token in proposal.ids] if proposal else []
+        else:
+            method = Method.MODEL
+            tokens, seconds = await self._decode(self._session, count)
+        self._dry = len(tokens) < count
+        self.drafted += len(tokens)
+        if not tokens and line.open_chunks:
+            return None
+        chunk = DraftedChunk(len(line.ids), tokens, method, seconds, proposal)
+        line.add(chunk)
+        return chunk
+
+    def send(self, chunk: DraftedChunk) -> None:
+        """Number the chunk as the next that goes out."""
+        self.line.number(chunk)
+        chunk.sent_at = self._clock()
+
+    def settle(self, verdict: Verdict, arrived: float) -> Settlement:
+        """Apply a verdict that came at ``arrived`` of the clock. Raises WeirError INVALID_REQUEST."""
+        settlement = self.line.settle(verdict)
+        self.accepted += settlement.accepted
+        self._size(settlement, verdict.next_tokens)
+        self._dry = False
+        self._fed = min(self._fed, settlement.kept)
+        if self._index is not None:
+            self._index.truncate(settlement.kept)
+        self._learn(settlement, arrived)
+        return settlement
+
+    def _size(self, settlement: Settlement, wanted: int) -> None:
+        if wanted:
+            chunk = settlement.chunk
+            copied = chunk.method is Method.LOOKUP and 0 < len(chunk.tokens) == settlement.accepted
+            self._copied_tokens = wanted
+            self._model_tokens = min(self._model_tokens, wanted) if copied else wanted
+
+    def _look_up(self, count: int) -> Proposal | None:
+        if self._index is None:
+            return None
+        self._index.extend(self.line.ids[len(self._index) :])
+        return self._index.propose(count, self.line.stop_ids)
+
+    def _copies(self, proposal: Proposal, count: int) -> bool:
+        ahead = self.line.chunks_ahead > 1
+        return self._choice.lookup_pays(proposal.ngram, len(proposal.ids), count, ahead=ahead)
+
+    async def _decode(self, session: Session, count: int) -> tuple[list[TokenInfo], float]:
+        """Return tokens of the model, and the seconds that they took; reading what is new is not counted."""
+        ids = self.line.ids
+        # The newest token is fed with the draft, which needs what follows it.
+        known = min(self._fed, session.length, len(ids) - 1)
+        if known < session.length:
+            await session.rewind(known)
+        if len(ids) - known > _FEW:
+            await session.extend(ids[known:-1], last_only=True)
+            known = len(ids) - 1
+        started = self._clock()
+        tokens = await session.draft(
+            ids[known:],
+            count,
+            sampling=self._seeded(len(ids)),
+            stop_ids=self.line.stop_ids,
+            min_confidence=self._min_confidence,
+        )
+        seconds = self._clock() - started
+        self._fed = session.length
+        self.decoded += len(tokens)
+        if tokens:
+            self._choice.step_s.add(seconds / len(tokens))
+        return tokens, seconds
+
+    def _seeded(self, length: int) -> Sampling:
+        """Return the sampling with a seed of the position's own; the same draws at each would be no draws."""
+        seed = self._sampling.seed
+        return (
+            self._sampling
+            if seed is None
+            else replace(self._sampling, seed=(seed + length * _GOLDEN) % 2**64)
+        )
+
+    def _learn(self, settlement: Settlement, arrived: float) -> None:
+        chunk, last = settlement.chunk, self._last_verdict
+        if chunk.method is Method.MODEL and chunk.tokens:
+            self._choice.model_judged(settlement.accepted, len(chunk.tokens))
+        if proposal := chunk.proposal:
+            said = self.line.ids[chunk.start : settlement.length]
+            self._choice.lookup_compared(proposal.ngram, proposal.ids, said)
+        if last is not None:  # the first verdict also waited for the verifier to read the prompt
+            self._choice.wait_s.add(arrived - max(last, chunk.sent_at))
+        self._last_verdict = arrived

@@ -12,10 +12,10 @@ from weir.common.prompts import prompt_from_proto
 from weir.engines.base import Engine
 from weir.slm_worker import convert
 from weir.slm_worker.admission import Admission
+from weir.slm_worker.choice import Choice
 from weir.slm_worker.completion import Account, complete
 from weir.slm_worker.draft_stream import draft
 from weir.slm_worker.load import LoadBoard
-from weir.slm_worker.sessions import session_engine
 from weir.v1 import slm_worker_pb2, slm_worker_pb2_grpc
 
 
@@ -24,6 +24,7 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
 
     def __init__(self, engine: Engine, admission: Admission, board: LoadBoard, tier: SlmTier) -> None:
         self._engine, self._admission, self._board, self._tier = engine, admission, board, tier
+        self._drafts_seen = Choice()
 
     async def Complete(
         self, request: slm_worker_pb2.CompleteRequest, context: ServicerContext
@@ -44,13 +45,10 @@ class SlmWorkerServicer(slm_worker_pb2_grpc.SlmWorkerServiceServicer):
     ) -> AsyncGenerator[slm_worker_pb2.DraftResponse, None]:
         """Draft for a verifier and follow its verdicts."""
         start = await convert.draft_start(request_iterator)
-        spec, chunking = prompt_from_proto(start.prompt), convert.chunking(start)
-        engine, info, verdicts = (
-            session_engine(self._engine),
-            self._engine.info,
-            convert.verdicts(request_iterator),
-        )
-        async with aclosing(draft(engine, spec, verdicts, chunking, self._tier.run)) as drafted:
+        spec, chunking, info = prompt_from_proto(start.prompt), convert.chunking(start), self._engine.info
+        verdicts = convert.verdicts(request_iterator, info.vocab_size)
+        drafts = draft(self._engine, spec, verdicts, chunking, self._tier, self._drafts_seen)
+        async with aclosing(drafts) as drafted:
             async for item in drafted:
                 if isinstance(item, Account):
                     yield slm_worker_pb2.DraftResponse(finished=convert.finished(item, info))

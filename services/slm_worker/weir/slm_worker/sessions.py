@@ -1,10 +1,10 @@
-"""The engine as one that can be fed token by token: whether it is, and its first session."""
+"""The engine as one that can be fed token by token: whether it is, how it drafts, and its first session."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import structlog
 
@@ -12,6 +12,7 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Capability, Engine, SessionEngine
 
 log = structlog.get_logger(__name__)
+Drafts: TypeAlias = Literal["auto", "model", "lookup"]
 
 
 def session_engine(engine: Engine) -> SessionEngine:
@@ -20,6 +21,20 @@ def session_engine(engine: Engine) -> SessionEngine:
         hint = f"The {engine.info.engine} engine keeps no sessions to draft with."
         raise WeirError(ErrorCode.UNSUPPORTED, hint)
     return cast("SessionEngine", engine)
+
+
+def drafting_engine(engine: Engine, wanted: Drafts) -> tuple[SessionEngine, Drafts]:
+    """Return the engine and how it drafts; one without sessions copies, and then only its codec is used.
+
+    Raises:
+        WeirError: UNSUPPORTED where it cannot draft as wanted.
+    """
+    if wanted == "model" or (wanted == "auto" and Capability.SESSION in engine.info.capabilities):
+        return session_engine(engine), wanted
+    if not engine.info.tokenizer_sha256:
+        hint = f"The {engine.info.engine} engine has no tokenizer to draft with."
+        raise WeirError(ErrorCode.UNSUPPORTED, hint)
+    return cast("SessionEngine", engine), "lookup"
 
 
 class SessionWarmup:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
 from weir.engines.base import Candidate, Prediction
-from weir.verifier.distribution import Probabilities, Shape, draw, log_probability, probabilities
-
-# A drafter's candidates count as its whole distribution when they leave out no more than this.
-_MISSING_MASS = 1e-3
+from weir.verifier.distribution import Distribution, Proposal, Shape, distribution, log_probability
 
 
 @dataclass(frozen=True, slots=True)
 class DraftToken:
-    """A proposed token; ``proposal`` is the whole distribution that it was drawn from, where known."""
+    """A proposed token.
+
+    Attributes:
+        proposal: the whole distribution that it was drawn from, where known.
+        ends_unit: whether the answer may be cut behind it; tokens up to the next such stand or fall together.
+    """
 
     id: int
     proposal: tuple[Candidate, ...] = ()
+    ends_unit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,31 @@ class Lossless:
     """The output is distributed exactly as the verifier's own."""
 
 
+class Takeover(StrEnum):
+    """For how long the verifier writes alone after a rejection under a threshold."""
+
+    TOKEN = "token"  # noqa: S105  (no password)
+    STRETCH = "stretch"
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A token stands while the verifier gives it at least this probability."""
+    """A token stands while the verifier gives it at least ``min_probability``.
+
+    This is Big Little Decoder's rollback (Kim et al. 2023, arXiv 2302.07863): there a token of the small
+    model is taken back when its distance, the cross-entropy -ln p(token) of it under the large model, exceeds
+    alpha_RB; so ``min_probability`` = exp(-alpha_RB).
+
+    Attributes:
+        fallback_below: its fallback, alpha_FB: the drafter hands over, undrafted, a token that it gives less
+            itself; 0 never.
+        takeover: the verifier writes one token after a rejection, as there, or goes on until the drafter
+            would have written the same token again.
+    """
 
     min_probability: float
+    fallback_below: float = 0.0
+    takeover: Takeover = Takeover.TOKEN
 
 
 Rule = Lossless | Threshold
@@ -80,17 +104,18 @@ class Greedy:
 
 
 class Speculative:
-    """Lossless above temperature 0 (Leviathan et al. 2023; Chen et al. 2023).
+    """Lossless above temperature 0 (Leviathan et al. 2023, appendix A.1; Chen et al. 2023, theorem 1).
 
     With the drafter's whole distribution q known, x ~ q stands with probability min(1, p(x)/q(x)), and what
     replaces it is drawn from norm(max(0, p - q)).
 
-    With q unknown, the draft is taken as the point that it is: x stands with probability p(x), and what
-    replaces it is drawn from p without x. Then P(out = x) = p(x), and for any other y
+    With q unknown, the draft is taken as the point that it is, q(x) = 1: x stands with probability p(x), and
+    what replaces it is drawn from p without x. Then P(out = x) = p(x), and for any other y
     P(out = y) = (1 - p(x)) * p(y) / (1 - p(x)) = p(y): the output follows p for every x, however x came
     about, as long as the random numbers here are independent of the drafter's. It only accepts less often.
 
-    p is always the distribution after the constraint's mask, temperature, top-k and top-p.
+    p is always the distribution after the constraint's mask, temperature, top-k and top-p. q may be any
+    distribution at all: truncated in the same way it is merely accepted most often.
     """
 
     needs_logits = True
@@ -98,36 +123,31 @@ class Speculative:
     def __init__(self, shape: Shape, rng: np.random.Generator) -> None:
         self._shape = shape
         self._rng = rng
+        self._latest: tuple[Prediction, Distribution] | None = None
 
     def accepts(self, draft: DraftToken, prediction: Prediction) -> bool:
         """Draw whether the token stands."""
-        p = float(self._target(prediction)[draft.id])
-        q = _proposal(draft)
-        ratio = p if q is None else p / q[draft.id]
-        return float(self._rng.random()) < ratio
+        if self._shape.plain and prediction.next_logprob is not None:
+            p = math.exp(prediction.next_logprob)
+        else:
+            p = self._target(prediction).of(draft.id)
+        return float(self._rng.random()) < p / _proposal(draft).share
 
     def replace(self, draft: DraftToken, prediction: Prediction) -> int:
         """Draw from the residual distribution."""
-        p = self._target(prediction)
-        residual = p.copy()
-        q = _proposal(draft)
-        if q is None:
-            residual[draft.id] = 0.0
-        else:
-            ids = np.fromiter(q, dtype=np.int64)
-            residual[ids] -= np.fromiter(q.values(), dtype=np.float64)
-            np.maximum(residual, 0.0, out=residual)
-        # Without residual mass p equals q, so that a rejection is rounding: p itself is right then.
-        return draw(residual if residual.sum() > 0 else p, self._rng)
+        return self._target(prediction).beyond(_proposal(draft)).draw(self._rng)
 
     def choose(self, prediction: Prediction) -> int:
         """Draw from p."""
-        return draw(self._target(prediction), self._rng)
+        return self._target(prediction).draw(self._rng)
 
-    def _target(self, prediction: Prediction) -> Probabilities:
-        if prediction.logits is None:
-            raise ValueError("speculative sampling needs logits")
-        return probabilities(prediction.logits, self._shape)
+    def _target(self, prediction: Prediction) -> Distribution:
+        """Return p; a rejection asks for that of the same position again."""
+        if self._latest is None or self._latest[0] is not prediction:
+            if prediction.logits is None:
+                raise ValueError("speculative sampling needs logits")
+            self._latest = prediction, distribution(prediction.logits, self._shape)
+        return self._latest[1]
 
 
 class AtLeast:
@@ -136,6 +156,12 @@ class AtLeast:
     p is the verifier's own distribution at temperature 1, after the constraint's mask and nothing else: what
     the model believes, whatever the sampling. Below the minimum the verifier's own choice goes there, which
     follows the sampling.
+
+    At temperature 0 the verifier's own choice is the arg-max, so that a drafted arg-max stands however little
+    it is given: replacing it would write the same token. The text is the same with and without this, token
+    by token, for a drafter whose drafts follow from the text before them; it saves the void drafts behind a
+    replacement and counts the token as the drafter's. Above temperature 0 it would change what is written,
+    and does not hold.
     """
 
     def __init__(self, rule: Threshold, own: Greedy | Speculative) -> None:
@@ -149,6 +175,8 @@ class AtLeast:
 
     def accepts(self, draft: DraftToken, prediction: Prediction) -> bool:
         """Compare the token's probability with the minimum."""
+        if isinstance(self._own, Greedy) and self._own.accepts(draft, prediction):
+            return True
         return math.exp(logprob_of(draft.id, prediction)) >= self._minimum
 
     def replace(self, draft: DraftToken, prediction: Prediction) -> int:
@@ -168,11 +196,14 @@ def judge(rule: Rule, shape: Shape, rng: np.random.Generator) -> Judge:
 
 
 def standing(judged_by: Judge, drafts: Sequence[DraftToken], predictions: Sequence[Prediction]) -> int:
-    """Return how many leading drafts stand; ``predictions[i]`` is for the position of ``drafts[i]``."""
-    for count, (draft, prediction) in enumerate(zip(drafts, predictions, strict=False)):
+    """Return how many leading drafts stand, whole units alone; ``predictions[i]`` is for ``drafts[i]``."""
+    stood = 0
+    for count, (draft, prediction) in enumerate(zip(drafts, predictions, strict=False), start=1):
         if not judged_by.accepts(draft, prediction):
-            return count
-    return min(len(drafts), len(predictions))
+            break
+        if draft.ends_unit:
+            stood = count
+    return stood
 
 
 def logprob_of(token: int, prediction: Prediction) -> float:
@@ -190,10 +221,5 @@ def logprob_of(token: int, prediction: Prediction) -> float:
     return log_probability(prediction.logits, token)
 
 
-def _proposal(draft: DraftToken) -> dict[int, float] | None:
-    """Return q, renormalized, or ``None`` where the drafter told less than its whole distribution."""
-    q = {candidate.id: math.exp(candidate.logprob) for candidate in draft.proposal}
-    mass = math.fsum(q.values())
-    if not abs(mass - 1.0) <= _MISSING_MASS or q.get(draft.id, 0.0) <= 0.0:
-        return None
-    return {token: share / mass for token, share in q.items()}
+def _proposal(draft: DraftToken) -> Proposal:
+    return Proposal.told(draft.id, draft.proposal) or Proposal.point(draft.id)

@@ -6,20 +6,17 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
-import structlog
-
 from weir.common.config.model import LocalModel
-from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import SessionEngine
-from weir.verifier import measures
 from weir.verifier.deltas import Transcript
-from weir.verifier.drafts import DraftStream
-from weir.verifier.escalation import AcceptanceWindow
-from weir.verifier.events import Attempt, Delta, Ending, Event, Finished, Handoff, Job
+from weir.verifier.drafts import Chunk, Drafts
+from weir.verifier.events import Attempt, Delta, Ending, Event, Finished, FrontierEnd, Job
 from weir.verifier.frontier import Frontier
-from weir.verifier.rounds import Verification
-
-log = structlog.get_logger(__name__)
+from weir.verifier.handover import Handover, Seam
+from weir.verifier.measures import Recorder, RoundFacts
+from weir.verifier.rounds import Round, Verification
+from weir.verifier.speculation.planner import Outcome, Pace
+from weir.verifier.tally import Tally
 
 
 class Answer:
@@ -31,25 +28,28 @@ class Answer:
         frontier: where the rest may go.
         prompt_tokens: for the receipt.
         prices: of the verifier, for the receipt.
+        recorder: is told every round.
     """
 
     def __init__(
-        self, job: Job, engine: SessionEngine, frontier: Frontier, prompt_tokens: int, prices: LocalModel
+        self,
+        job: Job,
+        engine: SessionEngine,
+        frontier: Frontier,
+        prompt_tokens: int,
+        prices: LocalModel,
+        recorder: Recorder,
     ) -> None:
-        self._job = job
+        self._recorder = recorder
         self._info = engine.info
-        self._frontier = frontier
         self._prompt_tokens = prompt_tokens
         self._prices = prices
         self._limit = job.spec.sampling.max_tokens or 1
-        self._window = AcceptanceWindow(job.window)
-        self._may_escalate = job.escalate_below > 0 and frontier.may_take(job)
+        self._handover = Handover(job, frontier)
+        self._tally = Tally()
         self._begun = self._opened = time.monotonic()
         self._first: float | None = None
-        self._rounds = 0
         self._transcript = Transcript(engine.codec, job.spec.sampling.stop)
-        self._attempts: tuple[Attempt, ...] = ()
-        self._handed_over = False
         self._parts: list[str] = []
         self.ending: Ending | None = None
 
@@ -63,84 +63,98 @@ class Answer:
         self._opened = time.monotonic()
 
     async def stream(
-        self, verification: Verification, drafts: DraftStream, local: AsyncExitStack
+        self, verification: Verification, drafts: Drafts, pace: Pace, local: AsyncExitStack
     ) -> AsyncGenerator[Event, None]:
         """Yield the answer; ``local`` holds session and drafts, and is closed once the frontier answers."""
         while self.ending is None:
-            for delta in await self._round(verification, drafts):
+            deltas = await self._round(verification, drafts, pace)
+            seam = self._seam(deltas)
+            for delta in seam.kept if seam else deltas:
                 yield self._sent(delta)
-            if self.ending is None and self._hopeless():
-                async with aclosing(self._hand_over(local)) as rest:
+            if seam:
+                async with aclosing(self._hand_over(seam, local)) as rest:
                     async for event in rest:
                         yield event
-        if not self._handed_over:
+        if not self._handover.taken:
             for delta in self._transcript.close():
                 yield self._sent(delta)
-        yield self._finished(self.ending)
+        yield self._finished(self.ending, drafts.level)
 
-    async def _round(self, verification: Verification, drafts: DraftStream) -> list[Delta]:
-        chunk = await drafts.next()
+    async def _round(self, verification: Verification, drafts: Drafts, pace: Pace) -> list[Delta]:
+        """Run one round; of its outcome the drafter learns first, so that it can go on."""
         left = self._limit - self._transcript.tokens
+        plan = pace.plan
+        chunk = await drafts.next() if plan.tokens else Chunk()
         drafted = chunk.tokens[:left]
-        verdict = await verification.round(drafted, bonus=len(drafted) < left)
-        self._rounds += 1
-        self._window.add(len(drafted), verdict.accepted)
-        measures.round_done(self._info.model, len(drafted), verdict.accepted)
+        bonus = not drafted or (plan.bonus and len(drafted) < left)
+        verdict = await verification.round(drafted, bonus=bonus)
+        drafts.judged(chunk, verdict)
+        outcome = _outcome(chunk, len(drafted), verdict)
+        pace.advance(outcome, left - outcome.produced)
+        if not verification.ended:
+            await (drafts.ask(pace.plan) if pace.plan.tokens else drafts.rest())
+        self._note(chunk, verdict, outcome, drafts)
         deltas = self._transcript.add(verdict.tokens)
         if verification.ended or self._transcript.stopped:
             self.ending = Ending.STOP
         elif self._transcript.tokens >= self._limit:
             self.ending = Ending.LENGTH
-        else:
-            await drafts.answer(chunk, verdict)
         return deltas
 
-    def _hopeless(self) -> bool:
-        return self._may_escalate and self._window.below(self._job.escalate_below)
-
-    async def _hand_over(self, local: AsyncExitStack) -> AsyncGenerator[Event, None]:
-        """Yield the frontier's part; where it fails before its first event, nothing has happened."""
-        self._may_escalate = False
-        left = self._limit - self._transcript.tokens
-        try:
-            async with aclosing(self._frontier.forward(self._job, self.text, left)) as events:
-                async for event in events:
-                    if not self._handed_over:
-                        self._handed_over = True
-                        await local.aclose()
-                        yield self._handoff()
-                    if isinstance(event, Delta):
-                        yield self._sent(event)
-                    else:
-                        self.ending, self._attempts = event.ending, event.attempts
-        except WeirError as error:
-            if self._handed_over:
-                raise WeirError(ErrorCode.STREAM_BROKEN, internal=str(error)) from error
-            log.warning("frontier_refused", code=error.code, going_on="alone")
-
-    def _handoff(self) -> Handoff:
-        share, window = self._window.share or 0.0, self._job.window
-        detail = (
-            f"{share:.0%} of the last {window} drafted tokens were accepted, "
-            f"below the {self._job.escalate_below:.0%} asked for"
+    def _note(self, chunk: Chunk, verdict: Round, outcome: Outcome, drafts: Drafts) -> None:
+        undrafted = "paused" if drafts.alive else "alone"
+        self._tally.add(outcome, chunk.skipped)
+        self._handover.judged(outcome.drafted, verdict.accepted, verdict.tokens)
+        self._recorder.round_done(
+            RoundFacts(
+                method=outcome.method or undrafted,
+                drafted=outcome.drafted,
+                accepted=outcome.accepted,
+                produced=outcome.produced,
+                draft_s=outcome.draft_s,
+                verify_s=outcome.verify_s,
+                wait_s=outcome.wait_s,
+                level=drafts.level,
+            )
         )
-        return Handoff("low_acceptance", detail, self._transcript.tokens)
+
+    def _seam(self, deltas: list[Delta]) -> Seam | None:
+        if self.ending is not None or not self._handover.due:
+            return None
+        return self._handover.seam(self.text, deltas, settled=self._transcript.settled)
+
+    async def _hand_over(self, seam: Seam, local: AsyncExitStack) -> AsyncGenerator[Event, None]:
+        """Yield the frontier's part; where it refuses, what was withheld for it, and all goes on."""
+        withheld = sum(len(delta.tokens) for delta in seam.withheld)
+        kept = self._transcript.tokens - withheld
+        rest = self._handover.rest(seam, self.text, kept, self._limit - kept, local.aclose)
+        async with aclosing(rest) as events:
+            async for event in events:
+                if isinstance(event, FrontierEnd):
+                    self.ending = event.ending
+                else:
+                    yield self._sent(event) if isinstance(event, Delta) else event
+        if not self._handover.taken:
+            for delta in seam.withheld:
+                yield self._sent(delta)
 
     def _sent(self, delta: Delta) -> Delta:
         if self._first is None:
             self._first = time.monotonic()
         self._parts.append(delta.text)
+        self._tally.sent(delta)
         return delta
 
-    def _finished(self, ending: Ending) -> Finished:
-        now = time.monotonic()
+    def _finished(self, ending: Ending, level: str) -> Finished:
+        now, theirs = time.monotonic(), self._handover.attempts
         return Finished(
             ending=ending,
-            attempts=(self._own_attempt(), *self._attempts),
-            rounds=self._rounds,
+            attempts=(self._own_attempt(), *theirs),
+            rounds=self._tally.rounds,
             queue_s=self._opened - self._begun,
             first_token_s=(self._first or now) - self._begun,
             total_s=now - self._begun,
+            stats=self._tally.stats(sum(attempt.completion_tokens for attempt in theirs), level),
         )
 
     def _own_attempt(self) -> Attempt:
@@ -153,8 +167,25 @@ class Answer:
             model=self._info.model,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=said,
-            drafted_tokens=self._window.drafted,
-            accepted_tokens=self._window.accepted,
+            drafted_tokens=self._tally.drafted,
+            accepted_tokens=self._tally.accepted,
+            passes=self._tally.rounds,
             cost_usd=cost / 1e6,
             stand_in=self._info.stand_in,
         )
+
+
+def _outcome(chunk: Chunk, drafted: int, verdict: Round) -> Outcome:
+    return Outcome(
+        method=chunk.method,
+        first=chunk.sequence == 0,
+        drafted=drafted,
+        judged=verdict.judged,
+        accepted=verdict.accepted,
+        produced=len(verdict.tokens),
+        draft_s=chunk.draft_s,
+        wait_s=chunk.wait_s,
+        verify_s=verdict.forward_s,
+        fed=verdict.fed,
+        cost=verdict.cost,
+    )

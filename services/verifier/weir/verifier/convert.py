@@ -12,7 +12,7 @@ from weir.common.config.routing import Routing
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
 from weir.engines.base import Candidate, TokenInfo
 from weir.v1 import frontier_proxy_pb2, router_pb2, slm_worker_pb2, types_pb2, verifier_pb2
-from weir.verifier.acceptance import DraftToken, Lossless, Rule, Threshold
+from weir.verifier.acceptance import DraftToken, Lossless, Rule, Takeover, Threshold
 from weir.verifier.events import (
     Attempt,
     Delta,
@@ -24,8 +24,10 @@ from weir.verifier.events import (
     Job,
     Residency,
     Source,
+    Stats,
 )
 from weir.verifier.problems import malformed
+from weir.verifier.speculation.planner import Plan
 from weir.verifier.verify import DraftedChunk, Start, Verdict
 
 MAX_WINDOW = 65_536
@@ -45,6 +47,10 @@ _RESIDENCIES = {
     Residency.REDACTED: types_pb2.RESIDENCY_REDACTED,
     Residency.ANY: types_pb2.RESIDENCY_ANY,
 }
+_TAKEOVER_OF = {
+    verifier_pb2.TAKEOVER_TOKEN: Takeover.TOKEN,
+    verifier_pb2.TAKEOVER_STRETCH: Takeover.STRETCH,
+}
 _RESIDENCY_OF = {value: residency for residency, value in _RESIDENCIES.items()}
 
 
@@ -60,14 +66,29 @@ def _share(field: str, value: float) -> float:
     return value
 
 
-def rule(acceptance: verifier_pb2.Acceptance, tier: HybridTier) -> Rule:
-    """Return the acceptance rule, by default the tier's. Raises WeirError INVALID_REQUEST."""
+def rule(acceptance: verifier_pb2.Acceptance, tier: HybridTier, path: str = "acceptance") -> Rule:
+    """Return the acceptance rule, by default the tier's; ``path`` is where the request states it.
+
+    Raises:
+        WeirError: INVALID_REQUEST.
+    """
     named = acceptance.WhichOneof("rule")
     if named == "threshold":
-        return Threshold(_share("acceptance.threshold.min_probability", acceptance.threshold.min_probability))
-    if named is None and tier.acceptance_threshold is not None:
-        return Threshold(tier.acceptance_threshold)
+        return _threshold(acceptance.threshold, tier, f"{path}.threshold")
+    if named is None and tier.min_probability is not None:
+        return Threshold(tier.min_probability, tier.fallback_below, Takeover(tier.takeover))
     return Lossless()
+
+
+def _threshold(asked: verifier_pb2.Threshold, tier: HybridTier, path: str) -> Threshold:
+    takeover = _TAKEOVER_OF.get(asked.takeover)
+    if takeover is None and asked.takeover != verifier_pb2.TAKEOVER_UNSPECIFIED:
+        raise malformed(f"{path}.takeover", "is not a known value")
+    return Threshold(
+        _share(f"{path}.min_probability", asked.min_probability),
+        _share(f"{path}.fallback_below", asked.fallback_below),
+        takeover or Takeover(tier.takeover),
+    )
 
 
 def job(request: verifier_pb2.GenerateVerifiedRequest, tier: HybridTier, routing: Routing) -> Job:
@@ -83,6 +104,7 @@ def job(request: verifier_pb2.GenerateVerifiedRequest, tier: HybridTier, routing
         residency=_RESIDENCY_OF.get(request.residency, Residency(routing.default_residency)),
         escalate_below=_share("escalate_below", request.escalate_below),
         window=request.window or tier.window,
+        escalate_unsure_below=tier.escalate_unsure_below,
     )
 
 
@@ -95,15 +117,41 @@ def drafts(tokens: Iterable[types_pb2.Token]) -> tuple[DraftToken, ...]:
 
 
 def draft_start(
-    request_id: str, spec: PromptSpec, chunk_tokens: int, chunks_ahead: int
+    request_id: str, spec: PromptSpec, first: Plan, min_confidence: float
 ) -> slm_worker_pb2.DraftStart:
     """Ask a worker for drafts."""
     return slm_worker_pb2.DraftStart(
         request_id=request_id,
         prompt=prompt_to_proto(spec),
-        chunk_tokens=chunk_tokens,
-        chunks_ahead=chunks_ahead,
+        chunk_tokens=first.tokens,
+        chunks_ahead=first.chunks_ahead,
+        min_confidence=min_confidence,
     )
+
+
+def draft_method(chunk: slm_worker_pb2.DraftChunk) -> str:
+    """Return where a chunk's tokens come from: "model" or "lookup"."""
+    return "lookup" if chunk.method == slm_worker_pb2.DRAFT_METHOD_LOOKUP else "model"
+
+
+def continuation_request(request_id: str, spec: PromptSpec, said: str) -> slm_worker_pb2.CompleteRequest:
+    """Ask a worker to write on behind ``said``, which may be empty: then it begins the answer.
+
+    A constraint goes along only at the beginning: servers hold a continuation against it from its start.
+    """
+    prompt = prompt_to_proto(spec)
+    if said:
+        prompt.ClearField("output")
+        if prompt.messages[-1].role == types_pb2.ROLE_ASSISTANT:
+            prompt.messages[-1].content += said
+        else:
+            prompt.messages.add(role=types_pb2.ROLE_ASSISTANT, content=said)
+    return slm_worker_pb2.CompleteRequest(request_id=request_id, prompt=prompt)
+
+
+def cut_short(finished: slm_worker_pb2.SlmFinished) -> bool:
+    """Whether a worker would have written on."""
+    return finished.finish_reason == types_pb2.FINISH_REASON_LENGTH
 
 
 def forward_request(
@@ -190,6 +238,25 @@ def _finished(finished: Finished) -> verifier_pb2.VerifiedFinished:
             total=_duration(finished.total_s),
         ),
         rounds=finished.rounds,
+        stats=_stats(finished.stats),
+    )
+
+
+def _stats(stats: Stats) -> verifier_pb2.VerificationStats:
+    return verifier_pb2.VerificationStats(
+        passes=stats.passes,
+        passed_tokens=stats.passed_tokens,
+        draft_tokens=stats.draft_tokens,
+        verifier_tokens=stats.verifier_tokens,
+        frontier_tokens=stats.frontier_tokens,
+        lookup_drafted=stats.lookup_drafted,
+        lookup_accepted=stats.lookup_accepted,
+        judged_by_position=stats.judged_by_position,
+        accepted_by_position=stats.accepted_by_position,
+        draft_time=_duration(stats.draft_s),
+        verify_time=_duration(stats.verify_s),
+        wait_time=_duration(stats.wait_s),
+        level=stats.level,
     )
 
 
@@ -204,6 +271,7 @@ def _usage(attempt: Attempt) -> types_pb2.Usage:
         accepted_tokens=attempt.accepted_tokens,
         cost_usd=attempt.cost_usd,
         stand_in=attempt.stand_in,
+        passes=attempt.passes,
     )
 
 
@@ -215,10 +283,17 @@ async def verify_requests(
         if request.HasField("start"):
             start = request.start
             spec = prompt_from_proto(start.prompt, max_bytes=max_bytes)
-            yield Start(spec, rule(start.acceptance, tier), start.tokenizer_sha256)
+            accepted_by = rule(start.acceptance, tier, "start.acceptance")
+            yield Start(spec, accepted_by, start.tokenizer_sha256)
         elif request.HasField("draft"):
             chunk = request.draft
-            yield DraftedChunk(chunk.sequence, drafts(chunk.tokens), chunk.tokenizer_sha256)
+            yield DraftedChunk(
+                sequence=chunk.sequence,
+                tokens=drafts(chunk.tokens),
+                tokenizer_sha256=chunk.tokenizer_sha256,
+                method=draft_method(chunk),
+                draft_s=chunk.draft_time.ToNanoseconds() / 1e9,
+            )
         else:
             raise malformed("event", "is empty; send a start or a draft")
 

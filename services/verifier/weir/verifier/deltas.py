@@ -28,6 +28,11 @@ class Transcript:
         """Whether a stop string was met."""
         return self._text.stopped
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is held back."""
+        return self._text.settled
+
     def add(self, tokens: Iterable[Emitted]) -> list[Delta]:
         """Take one round's tokens, up to a stop id or stop string, and return what can be sent."""
         deltas: list[Delta] = []

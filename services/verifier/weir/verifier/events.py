@@ -36,7 +36,7 @@ class Residency(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request for a verified answer. ``escalate_below`` 0 never escalates."""
+    """One request for a verified answer; bounds as in ``escalation.Escalation``, 0 never escalates."""
 
     request_id: str
     spec: PromptSpec
@@ -44,6 +44,7 @@ class Job:
     residency: Residency
     escalate_below: float
     window: int
+    escalate_unsure_below: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,43 @@ class Attempt:
     cached_prompt_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    passes: int = 0
     cost_usd: float = 0.0
     stand_in: bool = False
     frontier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How an answer came about.
+
+    Attributes:
+        passes: forward passes of the verifier behind the prompt's.
+        passed_tokens: tokens fed in them.
+        draft_tokens: of the answer, by who wrote them; likewise ``verifier_tokens`` and ``frontier_tokens``.
+        lookup_drafted: drafted without a model.
+        lookup_accepted: of those, the ones that stood.
+        judged_by_position: drafts at position i of their chunk on which a verdict fell.
+        accepted_by_position: of those, the ones that stood.
+        draft_s: seconds in the worker, drafting.
+        verify_s: in the verifier's forward passes.
+        wait_s: of the verifier for drafts.
+        level: "token", "text", or "alone" where nothing was drafted.
+    """
+
+    passes: int = 0
+    passed_tokens: int = 0
+    draft_tokens: int = 0
+    verifier_tokens: int = 0
+    frontier_tokens: int = 0
+    lookup_drafted: int = 0
+    lookup_accepted: int = 0
+    judged_by_position: tuple[int, ...] = ()
+    accepted_by_position: tuple[int, ...] = ()
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    wait_s: float = 0.0
+    level: str = "alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +124,7 @@ class Finished:
     queue_s: float
     first_token_s: float
     total_s: float
+    stats: Stats = Stats()
 
 
 @dataclass(frozen=True, slots=True)

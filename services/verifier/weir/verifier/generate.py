@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
 import structlog
@@ -14,10 +14,11 @@ from weir.engines.base import SessionEngine
 from weir.verifier import measures
 from weir.verifier.answer import Answer
 from weir.verifier.checking.checker import Checker
-from weir.verifier.drafts import DraftStream, WorkerStub, drafting
+from weir.verifier.drafts import WorkerStub
 from weir.verifier.events import Ending, Event, Finished, Job
 from weir.verifier.frontier import Frontier
 from weir.verifier.sequence import encode_prompt, open_verification
+from weir.verifier.sources import Sources
 from weir.verifier.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -36,42 +37,38 @@ class Generator:
     ) -> None:
         self._engine = engine
         self._tier = tier
-        self._workers = workers
         self._frontier = frontier
         self._checker = checker
+        self._sources = Sources(engine, tier, workers)
 
     async def run(self, job: Job) -> AsyncGenerator[Event, None]:
         """Stream one answer: deltas, at most one hand-over, then one ``Finished``.
 
         Raises:
-            WeirError: CONTEXT_TOO_LONG, INVALID_CONSTRAINT, QUEUE_FULL, TOKENIZER_MISMATCH, ENGINE_CRASHED,
-                or STREAM_BROKEN where the frontier fails after its first delta.
+            WeirError: CONTEXT_TOO_LONG, INVALID_CONSTRAINT, QUEUE_FULL, TOKENIZER_MISMATCH, UNSUPPORTED,
+                ENGINE_CRASHED, or STREAM_BROKEN where the frontier fails after its first delta.
         """
         prompt_ids, max_tokens = await encode_prompt(self._engine, self._tier, job.spec)
         job = self._settled(job, max_tokens)
-        answer = Answer(job, self._engine, self._frontier, len(prompt_ids), self._tier.run)
-        with Inference("chat", self._engine.info, job.spec.sampling) as inference:
+        info = self._engine.info
+        with (
+            Inference("chat", info, job.spec.sampling) as inference,
+            measures.Recorder(inference, info.model) as recorder,
+        ):
+            answer = Answer(job, self._engine, self._frontier, len(prompt_ids), self._tier.run, recorder)
             async with AsyncExitStack() as local:
-                verification = await open_verification(local, self._engine, self._tier, job.spec, job.rule)
-                drafts = await local.enter_async_context(self._drafting(job))
+                source = await self._sources.choose(job.rule)
+                verification = await open_verification(local, self._engine, self._tier, job.spec, source.rule)
+                opened = self._sources.open(source, job, max_tokens, sampled=verification.sampled)
+                drafts, pace = await local.enter_async_context(opened)
                 answer.opened()
                 await verification.prefill(prompt_ids)
-                async with aclosing(answer.stream(verification, drafts, local)) as events:
+                async with aclosing(answer.stream(verification, drafts, pace, local)) as events:
                     async for event in events:
                         if isinstance(event, Finished):
                             await self._recheck(job, event, answer.text)
-                        measures.note(inference, event)
+                        recorder.note(event)
                         yield event
-
-    def _drafting(self, job: Job) -> AbstractAsyncContextManager[DraftStream]:
-        return drafting(
-            self._workers,
-            job.request_id,
-            job.spec,
-            chunk_tokens=self._tier.draft_tokens,
-            tokenizer_sha256=self._engine.codec.sha256,
-            vocab_size=self._engine.info.vocab_size,
-        )
 
     def _settled(self, job: Job, max_tokens: int) -> Job:
         """Fill in the defaults, on which drafter and verifier must agree."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from weir.engines.base import Candidate, Prediction, Session
+from weir.engines.base import Candidate, Pass, Prediction, Session
 from weir.verifier.acceptance import DraftToken, Judge, logprob_of, standing
 from weir.verifier.constraint import TokenMasks
 
@@ -26,14 +26,24 @@ class Emitted:
 class Round:
     """What one forward pass decided.
 
-    ``tokens`` are the accepted drafts and then the verifier's own token, if there is one. ``draft_logprobs``
-    are the verifier's of every drafted token, ``-inf`` from the first that the constraint forbids.
+    Attributes:
+        tokens: the accepted drafts and then the verifier's own token, if there is one.
+        accepted: drafts that stand.
+        judged: drafts on which a verdict fell: the accepted and the first rejected, if there is one.
+        draft_logprobs: the verifier's of every drafted token, ``-inf`` from the first that the constraint
+            forbids, or that comes after the answer's end.
+        fed: tokens fed in the pass.
+        forward_s: seconds it took, as seen from here.
+        cost: what it cost as the engine measured it, others' tokens in the same pass included.
     """
 
     tokens: tuple[Emitted, ...]
     accepted: int
+    judged: int
     draft_logprobs: tuple[float, ...]
+    fed: int
     forward_s: float
+    cost: Pass
 
     @property
     def own(self) -> Emitted | None:
@@ -46,18 +56,43 @@ class Verification:
 
     The last token of the sequence is kept back from the session, so that feeding it together with k drafts
     gives the predictions for all k and for one more.
+
+    Args:
+        session: empty.
+        judge: decides on drafts, and what the verifier says itself.
+        stop_ids: tokens that end the answer.
+        masks: of the constraint, if there is one.
+        top: candidates told with each token.
+        stretch: after a rejection the verifier writes alone until a chunk begins with the very token that it
+            would write itself. The drafter is asked as ever, and each chunk's first token is what it would
+            write after the text so far: comparing that costs nothing, where a question of its own would cost
+            a round trip. The rest of the chunk that agrees is judged in the same pass.
     """
 
     def __init__(
-        self, session: Session, judge: Judge, stop_ids: frozenset[int], masks: TokenMasks | None, top: int = 1
+        self,
+        session: Session,
+        judge: Judge,
+        stop_ids: frozenset[int],
+        masks: TokenMasks | None,
+        top: int = 1,
+        *,
+        stretch: bool = False,
     ) -> None:
         self._session = session
         self._judge = judge
         self._stop_ids = stop_ids
         self._masks = masks
         self._top = top
+        self._stretch = stretch
+        self._taken_over = False
         self._last: int | None = None
         self.ended = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the verifier's own tokens are drawn."""
+        return self._judge.needs_logits
 
     async def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Feed the prompt, which has at least one token."""
@@ -77,22 +112,31 @@ class Verification:
         candidates = self._until_stop(drafts)
         masks = self._masks.preview([draft.id for draft in candidates]) if self._masks else None
         allowed = candidates[: len(masks) - 1] if masks else candidates
-        # Without a bonus the last draft need not be fed to be judged, and needs no rewind when it stands.
-        fed = allowed if bonus or len(allowed) < len(candidates) else allowed[:-1]
+        # With logits the last draft need not be fed to be judged; it is where the next round will need it.
+        spared = not bonus and self._judge.needs_logits and len(allowed) == len(candidates)
+        fed = [self._last, *(draft.id for draft in (allowed[:-1] if spared else allowed))]
         started = time.perf_counter()
         base = self._session.length
         predictions = await self._session.extend(
-            [self._last, *(draft.id for draft in fed)],
+            fed,
             top=self._top,
-            logits=self._judge.needs_logits or not bonus,
-            masks=masks[: len(fed) + 1] if masks else None,
+            logits=self._judge.needs_logits,
+            masks=masks[: len(fed)] if masks else None,
         )
         forward_s = time.perf_counter() - started
         tokens, accepted = self._decide(candidates, allowed, predictions, bonus=bonus)
         await self._settle(base, tokens)
         known = [logprob_of(draft.id, after) for draft, after in zip(allowed, predictions, strict=False)]
         padded = known + [-math.inf] * (len(drafts) - len(known))
-        return Round(tuple(tokens), accepted, tuple(padded), forward_s)
+        return Round(
+            tokens=tuple(tokens),
+            accepted=accepted,
+            judged=min(accepted + 1, len(candidates)),
+            draft_logprobs=tuple(padded),
+            fed=len(fed),
+            forward_s=forward_s,
+            cost=self._session.last_pass or Pass(forward_s, len(fed), 1),
+        )
 
     def _until_stop(self, drafts: Sequence[DraftToken]) -> list[DraftToken]:
         for index, draft in enumerate(drafts):
@@ -108,19 +152,41 @@ class Verification:
         *,
         bonus: bool,
     ) -> tuple[list[Emitted], int]:
-        accepted = standing(self._judge, allowed, predictions)
+        if self._taken_over and candidates:
+            own = self._judge.choose(predictions[0])
+            if own != candidates[0].id:
+                return [_chosen(own, predictions[0])], 0
+            self._taken_over = False
+            accepted = 1 + standing(self._judge, allowed[1:], predictions[1:])
+        else:
+            accepted = standing(self._judge, allowed, predictions)
         tokens = [
             Emitted(draft.id, logprob_of(draft.id, prediction), True, prediction.top)
             for draft, prediction in zip(allowed[:accepted], predictions, strict=False)
         ]
-        if accepted < len(allowed):
-            here = predictions[accepted]
-            tokens.append(_chosen(self._judge.replace(allowed[accepted], here), here))
-        elif accepted < len(candidates) or (bonus and not self._ends(tokens)):
-            # A draft that the constraint forbids has probability 0: rejecting it leaves p as it is.
-            here = predictions[accepted]
-            tokens.append(_chosen(self._judge.choose(here), here))
+        if own_token := self._own(candidates, predictions, accepted, bonus=bonus):
+            tokens.append(own_token)
         return tokens, accepted
+
+    def _own(
+        self,
+        candidates: Sequence[DraftToken],
+        predictions: Sequence[Prediction],
+        accepted: int,
+        *,
+        bonus: bool,
+    ) -> Emitted | None:
+        """Return the verifier's token behind the accepted drafts: a correction, a bonus, or none."""
+        if accepted == len(candidates) and (not bonus or (accepted and candidates[-1].id in self._stop_ids)):
+            return None
+        here = predictions[accepted]
+        if not candidates:  # a drafter that hands over has agreed to nothing
+            return _chosen(self._judge.choose(here), here)
+        self._taken_over = self._stretch and accepted < len(candidates)
+        if accepted < len(candidates):
+            # A draft that the constraint forbids is one of probability 0, and is replaced like any other.
+            return _chosen(self._judge.replace(candidates[accepted], here), here)
+        return _chosen(self._judge.choose(here), here)
 
     async def _settle(self, base: int, tokens: Sequence[Emitted]) -> None:
         """Keep in the session exactly what was said, but for its last token."""
@@ -128,16 +194,13 @@ class Verification:
             await self._session.rewind(base)
             return
         self._last = tokens[-1].id
-        self.ended = self._ends(tokens)
+        self.ended = tokens[-1].id in self._stop_ids
         kept = base + len(tokens)
         if self._session.length > kept:
             await self._session.rewind(kept)
         if self._masks:
             self._masks.advance([token.id for token in tokens])
             self.ended = self.ended or self._masks.complete
-
-    def _ends(self, tokens: Sequence[Emitted]) -> bool:
-        return bool(tokens) and tokens[-1].id in self._stop_ids
 
 
 def _chosen(token: int, prediction: Prediction) -> Emitted:

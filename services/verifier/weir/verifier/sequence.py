@@ -9,7 +9,7 @@ from weir.common.config.model import HybridTier
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine
-from weir.verifier.acceptance import Rule, judge
+from weir.verifier.acceptance import Rule, Takeover, Threshold, judge
 from weir.verifier.constraint import TokenMasks
 from weir.verifier.distribution import Shape, generator
 from weir.verifier.problems import too_long
@@ -59,7 +59,8 @@ async def open_verification(
     session = await engine.open_session()
     stack.push_async_callback(session.aclose)
     judged_by = judge(rule, shape, generator(spec.sampling.seed))
-    return Verification(session, judged_by, codec.stop_ids, masks, top=TOP_LOGPROBS)
+    stretch = isinstance(rule, Threshold) and rule.takeover is Takeover.STRETCH
+    return Verification(session, judged_by, codec.stop_ids, masks, top=TOP_LOGPROBS, stretch=stretch)
 
 
 def require_tokenizer(drafter_sha256: str, own_sha256: str) -> None:
@@ -67,6 +68,7 @@ def require_tokenizer(drafter_sha256: str, own_sha256: str) -> None:
     if drafter_sha256 != own_sha256:
         raise WeirError(
             ErrorCode.TOKENIZER_MISMATCH,
-            "The drafts are in another vocabulary than the verifier's.",
+            "The drafts are in another vocabulary than the verifier's; draft with its tokenizer, or have "
+            "GenerateVerified judge text (tiers.hybrid.other_tokenizers: text).",
             metadata={"drafter": drafter_sha256, "verifier": own_sha256},
         )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from weir.common.config.model import HybridTier
 from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine
-from weir.verifier import measures
 from weir.verifier.acceptance import DraftToken, Rule
+from weir.verifier.measures import RoundFacts, round_done
 from weir.verifier.problems import malformed, too_long
 from weir.verifier.rounds import Round
 from weir.verifier.sequence import context_of, encode_prompt, open_verification, require_tokenizer
@@ -29,11 +29,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class DraftedChunk:
-    """Drafted tokens; an empty hash stands for the one told at the start."""
+    """Drafted tokens; an empty hash stands for the one told at the start.
+
+    ``method`` is where they come from and ``draft_s`` the seconds that they took, as the drafter says.
+    """
 
     sequence: int
     tokens: tuple[DraftToken, ...]
     tokenizer_sha256: str
+    method: str
+    draft_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,19 @@ async def verify(
             chunk = order.check(request)
             verdict = await verification.round(chunk.tokens, bonus=False)
             order.said(verdict, ended=verification.ended)
-            measures.round_done(engine.info.model, len(chunk.tokens), verdict.accepted)
+            round_done(engine.info.model, _facts(chunk, verdict))
             yield Verdict(chunk.sequence, verdict)
+
+
+def _facts(chunk: DraftedChunk, verdict: Round) -> RoundFacts:
+    return RoundFacts(
+        method=chunk.method,
+        drafted=len(chunk.tokens),
+        accepted=verdict.accepted,
+        produced=len(verdict.tokens),
+        draft_s=chunk.draft_s,
+        verify_s=verdict.forward_s,
+    )
 
 
 class _Order:

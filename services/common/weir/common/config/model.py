@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from weir.common.config.base import Port, Seconds, Section, Share
 
@@ -65,6 +66,21 @@ class LocalModel(Section):
     input_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
     output_usd_per_million: Annotated[float, Field(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def _drafts_of_a_model(self) -> Self:
+        drafting = self.speculative in ("draft_model", "eagle3")
+        if drafting and self.speculative_model is None:
+            raise ValueError(
+                f"speculative is '{self.speculative}' but speculative_model is not set; give the path of the "
+                "draft model, or set speculative to 'ngram' or 'none'"
+            )
+        if not drafting and self.speculative_model is not None:
+            raise ValueError(
+                f"speculative_model is set but speculative is '{self.speculative}'; set speculative to "
+                "'draft_model' or 'eagle3', or leave speculative_model out"
+            )
+        return self
+
 
 class Drafting(Section):
     """How a worker drafts for a verifier."""
@@ -72,8 +88,14 @@ class Drafting(Section):
     # "lookup" copies what followed an earlier occurrence of the last tokens; "auto" does where it pays.
     method: Literal["auto", "model", "lookup"] = "auto"
     # Tokens that must match, from the most to the fewest.
-    max_ngram: Annotated[int, Field(gt=0)] = 4
-    min_ngram: Annotated[int, Field(gt=0)] = 2
+    max_ngram: Annotated[int, Field(gt=0, le=16)] = 4
+    min_ngram: Annotated[int, Field(gt=0, le=16)] = 2
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_ngram > self.max_ngram:
+            raise ValueError("min_ngram must not be above max_ngram")
+        return self
 
 
 class SlmTier(Tier):
@@ -103,9 +125,9 @@ class HybridTier(Tier):
     fallback_below: Share = 0.0
     # After a rejection under a threshold the verifier writes one token, or until both agree again.
     takeover: Literal["token", "stretch"] = "token"
-    # Hand over to the frontier when the accepted share of the last `window` drafts falls below; 0: never.
+    # Hand over to the frontier when of the drafts in the last `window` tokens fewer stood; 0: never.
     escalate_below: Share = 0.0
-    # The same when the verifier's own probability of the last `window` tokens falls below, as a mean; 0: never.
+    # The same when the verifier's own mean probability of the last `window` tokens falls below; 0: never.
     escalate_unsure_below: Share = 0.0
     window: Annotated[int, Field(gt=0)] = 64
     # Drafted tokens of a round: fixed, or what pays best by the measured costs, at most `max_draft_tokens`.
@@ -118,6 +140,22 @@ class HybridTier(Tier):
     # Share of the frontier's expected gain over the SLM that the verifier's model brings.
     recovered_gain: Share = 0.5
     run: LocalModel = LocalModel()
+
+    @property
+    def min_probability(self) -> float | None:
+        """The probability that the verifier must give a drafted token; ``None`` is lossless verification."""
+        if self.rollback_distance is not None:
+            return math.exp(-self.rollback_distance)
+        return self.acceptance_threshold
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if self.acceptance_threshold is not None and self.rollback_distance is not None:
+            raise ValueError(
+                "acceptance_threshold and rollback_distance say the same in two ways "
+                "(rollback_distance = -ln(acceptance_threshold)); set one of them"
+            )
+        return self
 
 
 class FrontierTier(Tier):
@@ -229,6 +267,8 @@ class Provider(Section):
     api_key_file: Path | None = None
     # Of this provider, in the order of preference.
     models: list[str] = []
+    # Whether an openai_compatible server continues a last assistant turn (`continue_final_message`).
+    prefill: bool = False
     connect_timeout_s: Seconds = 5
     first_token_timeout_s: Seconds = 60
     inter_token_timeout_s: Seconds = 30

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from weir.common import conventions as names
 from weir.common.errors import ErrorCode, WeirError
+from weir.common.telemetry import meter
 from weir.engines.base import (
     Candidate,
     Capability,
@@ -50,6 +52,7 @@ class CoreEngine:
         self._info: EngineInfo | None = None
         self._checker: ConstraintChecker | None = None
         self._sessions: set[CoreSession] = set()
+        self._open = meter().create_up_down_counter(names.ENGINE_SESSIONS, "{session}", "Sessions open")
         self._load_changed: Callable[[], None] = lambda: None
         self._closed = False
 
@@ -134,8 +137,9 @@ class CoreEngine:
         client = self._running()
         if len(self._sessions) >= self._max_sessions:
             raise WeirError(ErrorCode.QUEUE_FULL, f"All {self._max_sessions} sessions are in use.")
-        session = CoreSession(client, self.info.max_context, self._sessions.discard)
+        session = CoreSession(client, self.info.max_context, self._forget)
         self._sessions.add(session)
+        self._open.add(1)
         return session
 
     async def health(self) -> Health:
@@ -149,6 +153,10 @@ class CoreEngine:
         self._closed = True
         if self._client is not None:
             await self._client.aclose()
+
+    def _forget(self, session: CoreSession) -> None:
+        self._sessions.discard(session)
+        self._open.add(-1)
 
     def _running(self) -> CoreClient:
         if self._closed:
@@ -207,6 +215,8 @@ class _Answer:
     text: IncrementalText
     prompt_tokens: int
     count: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
     def take(self, outputs: Sequence[m.Output]) -> Step:
         """Return what ``outputs`` add; nothing of them follows a stop string."""
@@ -216,10 +226,14 @@ class _Answer:
             taken, delta = _take(output, self.text)
             tokens += taken
             parts.append(delta)
+            self.drafted += output.drafted
+            self.accepted += output.accepted
         self.count += len(tokens)
         last = outputs[-1]
         if not self.text.stopped and not last.finish:
-            return Step("".join(parts), tuple(tokens))
+            return Step(
+                "".join(parts), tuple(tokens), drafted_tokens=self.drafted, accepted_tokens=self.accepted
+            )
         length = last.finish == "length" and not self.text.stopped
         return Step(
             "".join(parts) + self.text.flush(),
@@ -228,6 +242,8 @@ class _Answer:
             prompt_tokens=self.prompt_tokens,
             cached_prompt_tokens=last.cached_prompt_tokens,
             completion_tokens=self.count,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
         )
 
 

@@ -116,7 +116,10 @@ class Row(Message, tag="row", frozen=True):
 
 
 class Output(Message, tag="output", frozen=True):
-    """What a step added to one generation. ``finish`` is "", "stop" or "length"; end tokens are left out."""
+    """What a step added to one generation. ``finish`` is "", "stop" or "length"; end tokens are left out.
+
+    ``drafted`` and ``accepted`` count what the engine's own speculation did in this step.
+    """
 
     id: int
     tokens: list[int] = []
@@ -124,6 +127,8 @@ class Output(Message, tag="output", frozen=True):
     top: list[Row] = []
     finish: str = ""
     cached_prompt_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Extended(Message, tag="extended", frozen=True):

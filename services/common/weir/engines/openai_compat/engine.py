@@ -43,11 +43,22 @@ _STARTING = frozenset({ErrorCode.ENGINE_CRASHED, ErrorCode.MODEL_UNAVAILABLE})
 
 
 def create(model_id: str, run: LocalModel, *, max_context: int) -> OpenAiEngine:
-    """Build the engine. Raises WeirError MODEL_UNAVAILABLE where the settings lack the address or the key."""
+    """Build the engine.
+
+    Raises:
+        WeirError: MODEL_UNAVAILABLE where the settings lack the address or the key, UNSUPPORTED where they
+            ask for speculation inside the engine.
+    """
     if not run.base_url:
         raise WeirError(
             ErrorCode.MODEL_UNAVAILABLE,
             "The engine 'openai' needs an address; set run.base_url, for example http://127.0.0.1:8000/v1.",
+        )
+    if run.speculative != "none":
+        raise WeirError(
+            ErrorCode.UNSUPPORTED,
+            "The engine 'openai' cannot make its server speculate: set run.speculative to 'none', and turn "
+            "speculation on in the server's own settings.",
         )
     connection = Connection(run.base_url.rstrip("/"), _key(run.api_key_env))
     return OpenAiEngine(model_id, run, connection, max_context=max_context)

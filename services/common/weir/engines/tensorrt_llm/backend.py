@@ -10,7 +10,9 @@ from typing import Any
 from weir.engines.base import Capability, Sampling
 from weir.engines.core import messages as m
 from weir.engines.core.backend import RequestFailed, Wake
+from weir.engines.core.speculation import Tally
 from weir.engines.tensorrt_llm.api import Api
+from weir.engines.tensorrt_llm.drafting import Drafter
 from weir.engines.tensorrt_llm.load import LoadWatch
 from weir.engines.tensorrt_llm.outputs import OutputDelta, row_message
 from weir.engines.tensorrt_llm.runner import Job, LoopThread
@@ -32,12 +34,14 @@ class TensorrtBackend:
         stop_ids: Sequence[int],
         adapters: dict[str, Any],
         parallel: int,
+        speculated: int,
         thread: LoopThread,
         wake: Wake,
     ) -> None:
         self._api, self._llm, self._ready = api, llm, ready
         self._defaults, self._stop_ids, self._adapters = defaults, tuple(stop_ids), adapters
-        self._scorer = Scorer(llm, api, parallel=parallel)
+        self._speculated = speculated
+        self._scorer, self._drafter = Scorer(llm, api, parallel=parallel), Drafter(llm, api)
         self._thread, self._wake = thread, wake
         self._events: deque[m.Event] = deque()
         self._generations: dict[int, Job] = {}
@@ -47,9 +51,8 @@ class TensorrtBackend:
         thread.job(lambda: self._guard(self._load.run, None)).start()
 
     def warm_up(self, ids: Sequence[int]) -> None:
-        """Run a short text once, learning from it how scores along a prompt are lined up."""
-        scores = Capability.SCORE in self._ready.capabilities
-        self._thread.run(self._scorer.calibrate(ids) if scores else self._scorer.warm_up(ids))
+        """Run a short text once, learning from it how scores and drafts are to be read."""
+        self._thread.run(self._calibrate(ids))
 
     def ready(self) -> m.Ready:
         """Return the facts of the loaded model."""
@@ -80,7 +83,9 @@ class TensorrtBackend:
 
     def open_session(self, session: int) -> None:
         """Create an empty session."""
-        self._sessions[session] = TensorrtSession(self._scorer, max_context=self._ready.max_context)
+        self._sessions[session] = TensorrtSession(
+            self._scorer, self._drafter, max_context=self._ready.max_context
+        )
 
     def close_session(self, session: int) -> None:
         """Forget a session; its blocks stay reusable until others need the room."""
@@ -110,10 +115,18 @@ class TensorrtBackend:
         self._thread.close()
         self._llm.shutdown()
 
+    async def _calibrate(self, ids: Sequence[int]) -> None:
+        if Capability.SCORE not in self._ready.capabilities:
+            await self._scorer.warm_up(ids)
+            return
+        await self._scorer.calibrate(ids)
+        await self._drafter.calibrate(ids, await self._scorer.following(ids))
+
     async def _generate(self, request: m.Submit, params: Any) -> None:
         adapter = self._adapters.get(request.adapter)
         output = self._llm.generate_async(request.prompt, params, lora_request=adapter, streaming=True)
-        delta = OutputDelta(request, frozenset(self._stop_ids))
+        tally = Tally(self._speculated, request.max_tokens)
+        delta = OutputDelta(request, frozenset(self._stop_ids), tally)
         try:
             async for result in output:
                 event = delta.advance(result.outputs[0])
@@ -137,7 +150,9 @@ class TensorrtBackend:
                 infos = await self._scorer.score(call.prompt, call.continuation, top=call.top)
                 self._emit(m.Extended(call.call, [row_message(one.top, one.logprob) for one in infos]))
             elif isinstance(call, m.Extend) and session:
-                self._emit(m.Extended(call.call, await session.extend(call)))
+                self._emit(await session.extend(call))
+            elif isinstance(call, m.Draft) and session:
+                self._emit(await session.draft(call))
 
         return answer
 

@@ -62,6 +62,7 @@ def _create(options: Options, wake: Wake) -> TensorrtBackend:
         stop_ids=options.stop_ids,
         adapters=adapters,
         parallel=run.max_running,
+        speculated=0 if run.speculative == "none" else run.speculative_tokens,
         thread=LoopThread(),
         wake=wake,
     )

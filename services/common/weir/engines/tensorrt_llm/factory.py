@@ -17,6 +17,7 @@ from weir.engines.tensorrt_llm.launch import validate
 from weir.engines.tensorrt_llm.options import Options
 from weir.engines.tensorrt_llm.quantization import accepted
 from weir.engines.text.codec import Codec, load_codec
+from weir.engines.text.draft_tokenizer import require_same_tokenizer
 from weir.models.store import ModelStore
 
 _WARM_UP = "The quick brown fox jumps over the lazy dog, and the dog sleeps on."
@@ -80,7 +81,10 @@ def _read(path: Path, run: LocalModel, quantization: str | None) -> Codec:
     validate(run)
     accepted(quantization, read_checkpoint(path).quantization)
     try:
-        return load_codec(path)
+        codec = load_codec(path)
     except (OSError, ValueError) as error:
         hint = f"The tokenizer of {path.name} cannot be read: {error}."
         raise WeirError(ErrorCode.MODEL_UNAVAILABLE, hint) from error
+    if run.speculative == "draft_model" and run.speculative_model is not None:
+        require_same_tokenizer(codec, run.speculative_model)
+    return codec

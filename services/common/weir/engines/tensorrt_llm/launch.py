@@ -10,8 +10,6 @@ from weir.engines.tensorrt_llm.api import Api
 from weir.engines.tensorrt_llm.checkpoint import Checkpoint, adapter_rank
 from weir.engines.tensorrt_llm.quantization import ALGORITHMS
 
-_NGRAM_MATCH = 4
-
 
 def validate(run: LocalModel) -> None:
     """Refuse run settings that cannot work, before anything heavy is loaded.
@@ -19,11 +17,11 @@ def validate(run: LocalModel) -> None:
     Raises:
         WeirError: MODEL_UNAVAILABLE, naming the setting to correct.
     """
-    if run.speculative in ("draft_model", "eagle3") and run.speculative_model is None:
+    if run.speculative_model is not None and not run.speculative_model.is_dir():
         raise WeirError(
             ErrorCode.MODEL_UNAVAILABLE,
-            f"run.speculative is '{run.speculative}' but run.speculative_model is not set: give the folder "
-            "of the draft model, or set speculative to 'ngram' or 'none'.",
+            f"run.speculative is '{run.speculative}' but there is no folder at run.speculative_model: give a "
+            "Hugging Face checkpoint folder of the draft model, or set speculative to 'ngram' or 'none'.",
         )
     if run.speculative != "none" and run.adapters:
         raise WeirError(
@@ -91,7 +89,7 @@ def _speculation(api: Api, run: LocalModel) -> dict[str, Any]:
             )
         }
     config = (
-        api.ngram(max_draft_len=tokens, max_matching_ngram_size=_NGRAM_MATCH)
+        api.ngram(max_draft_len=tokens, max_matching_ngram_size=run.speculative_max_ngram)
         if run.speculative == "ngram"
         else api.draft_target(max_draft_len=tokens, speculative_model=str(run.speculative_model))
     )

@@ -9,14 +9,19 @@ from typing import Any
 from weir.engines.base import Candidate
 from weir.engines.core.backend import RequestFailed
 from weir.engines.core.messages import Output, Row, Submit
+from weir.engines.core.speculation import Tally
 
 
 class OutputDelta:
-    """Follows one streamed output and reports each token once; ids that end an answer are left out."""
+    """Follows one streamed output and reports each token once; ids that end an answer are left out.
 
-    def __init__(self, request: Submit, stop_ids: Set[int]) -> None:
+    Outputs are streamed once an iteration, which is what the ``tally`` counts on.
+    """
+
+    def __init__(self, request: Submit, stop_ids: Set[int], tally: Tally) -> None:
         self._request = request
         self._stop_ids = stop_ids
+        self._tally = tally
         self._seen = 0
 
     def advance(self, completion: Any) -> Output | None:
@@ -31,9 +36,11 @@ class OutputDelta:
         fresh = [at for at in range(start, len(ids)) if ids[at] not in self._stop_ids]
         if not fresh and not finish:
             return None
+        added = self._seen - start
+        drafted, accepted = self._tally.take(added) if added else (0, 0)
         tokens = [int(ids[at]) for at in fresh]
         if not (self._request.logprobs or self._request.top_logprobs):
-            return Output(self._request.id, tokens, finish=finish)
+            return Output(self._request.id, tokens, finish=finish, drafted=drafted, accepted=accepted)
         if len(completion.logprobs or ()) <= max(fresh, default=-1):
             raise RequestFailed("INTERNAL", internal=f"no log-probabilities for {len(ids)} tokens")
         entries = [completion.logprobs[at] for at in fresh]
@@ -44,6 +51,8 @@ class OutputDelta:
             logprobs=[own_logprob(entry, token) for token, entry in zip(tokens, entries, strict=True)],
             top=[row_message(candidates(entry)[:top]) for entry in entries] if top else [],
             finish=finish,
+            drafted=drafted,
+            accepted=accepted,
         )
 
 

@@ -80,6 +80,11 @@ class Scorer:
             for token_id, row in zip(continuation_ids, rows, strict=False)
         ]
 
+    async def following(self, ids: Sequence[int]) -> Row:
+        """Return what follows the last of ``ids``, with all logits."""
+        last = len(ids) - 1
+        return (await self._one_steps(ids, [last], top=1))[last]
+
     async def _rows_of_best(self, ids: Sequence[int], top: int) -> dict[int, Row]:
         if self._trailing is None:
             return {}

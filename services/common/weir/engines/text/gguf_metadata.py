@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 Metadata = dict[str, Any]
+# Set in files that stand in for a larger model and are no better than the one that they were made from.
+STAND_IN_KEY = "weir.stand_in"
 
 _SCALARS = {
     0: "<B",
@@ -90,3 +92,8 @@ def read_metadata(path: Path) -> Metadata:
             return {cursor.string(): cursor.reader(cursor.scalar("<I"))() for _ in range(pairs)}
         except struct.error as error:
             raise ValueError(f"{path.name} is damaged: {error}") from error
+
+
+def is_stand_in(path: Path) -> bool:
+    """Whether a model's file says that it is a stand-in. Raises ValueError for a damaged GGUF file."""
+    return path.is_file() and read_metadata(path).get(STAND_IN_KEY) is True

@@ -36,6 +36,11 @@ class IncrementalText:
         self._strip = strip_leading_space
         self.stopped = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._pending and not self._decoder.getstate()[0]
+
     def push(self, token_id: int) -> str:
         """Take one token and return the text that is now certain."""
         return "" if self.stopped else self._take(self._decoder.decode(self._bytes(token_id)))

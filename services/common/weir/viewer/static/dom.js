@@ -50,6 +50,12 @@ export function count(number) {
   return number === null || number === undefined ? "–" : number.toLocaleString("en-US");
 }
 
+// A part of a whole, above 0, as a percentage; one that is not nothing never shows as such.
+export function share(part, whole) {
+  const percent = (100 * part) / whole;
+  return percent > 0 && percent < 0.5 ? "<1%" : `${Math.round(percent)}%`;
+}
+
 export function clock(nanoseconds) {
   const at = new Date(nanoseconds / 1e6);
   const time = at.toLocaleTimeString("en-GB");

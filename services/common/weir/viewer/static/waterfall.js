@@ -1,6 +1,7 @@
 // One request: its facts, and its spans as a waterfall across the services.
 
 import { clock, count, duration, el, known, money, outcomeChip, reasonText, SERVICES, tierChip } from "/static/dom.js";
+import { drawVerification } from "/static/verification.js";
 
 const SERVICE_NAMES = { slm_worker: "slm worker", frontier_proxy: "frontier proxy" };
 const TICKS = 5;
@@ -35,6 +36,7 @@ export class TraceView {
       back(),
       drawHead(trace, this.traceId),
       drawFacts(trace, spans),
+      ...drawVerification(spans),
       el("section", { class: "card" },
         el("div", { class: "services" }, used.map((service) =>
           el("span", {}, el("i", { class: `dot service-${service}` }), SERVICE_NAMES[service] ?? service))),
@@ -53,7 +55,7 @@ export class TraceView {
     if (left + width < 86) time.style.left = `calc(${left + width}% + 6px)`;
     else if (left > 14) time.style.right = `calc(${100 - left}% + 6px)`;
     else { time.style.right = "6px"; time.classList.add("on"); }
-    const ticks = span.events.map((event) => {
+    const ticks = span.events.filter((event) => event.name !== "verify.rounds").map((event) => {
       const tick = el("i", { class: `tick${event.name === "exception" ? " failed" : ""}`, title: `${event.name} at ${duration(event.at_ns - scale.start)}` });
       tick.style.left = `${Math.min(100, Math.max(0, (100 * (event.at_ns - scale.start)) / scale.length))}%`;
       return tick;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from weir.common.sse import SseEvent
@@ -25,13 +26,19 @@ class OpenAIProvider:
 
     Access of kind ``openai_compatible`` differs in what servers other than OpenAI's take: ``max_tokens``
     for the length, ``top_k``, and no key where none is configured.
+
+    Args:
+        access: where it is.
+        http: the client to reach it with.
+        prefill: whether it continues a last assistant turn when told so by ``continue_final_message``, as
+            vLLM, SGLang, Text Generation Inference and llama.cpp do.
     """
 
     stand_in = False
     max_stops = 4
 
-    def __init__(self, access: Access, http: HttpClient) -> None:
-        self.access, self._http = access, http
+    def __init__(self, access: Access, http: HttpClient, *, prefill: bool = False) -> None:
+        self.access, self._http, self._prefill = access, http, prefill
         self._compatible = access.kind == "openai_compatible"
 
     def supports(self, constraint: Constraint) -> bool:
@@ -39,9 +46,8 @@ class OpenAIProvider:
         return constraint.kind in ("json_schema", "choices")
 
     def prefills(self, request: ProviderRequest) -> bool:
-        """Never: a last assistant turn is answered, not continued."""
-        del request
-        return False
+        """Where the server does; an answer held to a format begins anew."""
+        return self._prefill and request.constraint is None
 
     async def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the completion, see ``Provider.stream``."""
@@ -55,13 +61,18 @@ class OpenAIProvider:
 
     def body(self, request: ProviderRequest) -> dict[str, Any]:
         """Build the request of ``POST /chat/completions``."""
-        turns = conversation(request, prefill=False)
+        if prefill := self.prefills(request):
+            # Chat templates may strip a turn's end.
+            request = replace(request, prefix=request.prefix.rstrip())
+        turns = conversation(request, prefill=prefill)
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if prefill and request.prefix:
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
         sampling = request.sampling
         settings: dict[str, Any] = {
             "max_tokens" if self._compatible else "max_completion_tokens": sampling.max_tokens,

@@ -7,11 +7,12 @@ from weir.frontier_proxy.providers.base import ProviderRequest
 
 CONTINUE = (
     "Your last message was cut off. Continue it from exactly where it stopped: write only what comes next, "
-    "repeat nothing, and say nothing about the interruption."
+    "with a space first where a new word begins. Repeat nothing, put nothing around it, and say nothing "
+    "about the interruption."
 )
 REWRITE = (
     "Your last message was cut off. Write it again from its first character, repeating exactly what stands "
-    "there already, and complete it."
+    "there already, white space included, and complete it."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 
@@ -23,13 +23,15 @@ from weir.v1 import (
     verifier_pb2_grpc,
 )
 
+_TAKEOVERS = {"token": verifier_pb2.TAKEOVER_TOKEN, "stretch": verifier_pb2.TAKEOVER_STRETCH}
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a tier is asked. ``prompt`` has the tier's defaults filled in.
 
-    ``acceptance_threshold`` unset means lossless verification; ``escalate_below`` 0 forbids the verifier to
-    hand over to the frontier.
+    ``min_probability`` unset means lossless verification; ``escalate_below`` 0 forbids the verifier to hand
+    over to the frontier.
     """
 
     request_id: str
@@ -37,7 +39,9 @@ class Job:
     residency: Residency
     adapter: str = ""
     max_cost_usd: float | None = None
-    acceptance_threshold: float | None = None
+    min_probability: float | None = None
+    fallback_below: float = 0.0
+    takeover: Literal["token", "stretch"] = "token"
     escalate_below: float = 0.0
     window: int = 0
 
@@ -65,10 +69,12 @@ def verified(channel: grpc.aio.Channel, job: Job) -> AsyncGenerator[TierEvent]:
         escalate_below=job.escalate_below,
         window=job.window,
     )
-    if job.acceptance_threshold is None:
+    if job.min_probability is None:
         request.acceptance.lossless.SetInParent()
     else:
-        request.acceptance.threshold.min_probability = job.acceptance_threshold
+        request.acceptance.threshold.min_probability = job.min_probability
+        request.acceptance.threshold.fallback_below = job.fallback_below
+        request.acceptance.threshold.takeover = _TAKEOVERS[job.takeover]
     return _events(stub.GenerateVerified, request, Tier.HYBRID)
 
 

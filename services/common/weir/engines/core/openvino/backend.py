@@ -16,6 +16,7 @@ from weir.engines.core.openvino.batch import Batch
 from weir.engines.core.openvino.options import Options
 from weir.engines.core.openvino.paged_model import PagedModel
 from weir.engines.core.openvino.raw_lane import RawLane, RawParts
+from weir.engines.core.openvino.speculation import Speculation, folder_with_tokenizer
 from weir.engines.text.codec import load_codec
 
 log = structlog.get_logger(__name__)
@@ -39,16 +40,18 @@ class OpenVinoBackend:
     leaves the whole batch unusable and one that it finds hard stalls every stream, while the work of
     llguidance is bounded for each token; those with alternatives per token, which GenAI does not give; and
     seeded sampling, because a token's logits depend on the rest of the batch there, and here they do not.
+    With a draft model in the batch, all sampling runs on the raw model (see ``Speculation.samples``).
     """
 
     def __init__(self, options: Options, wake: Wake) -> None:
         self._options = options
         self._source = Path(options.model)
         self._folder = self._source if self._source.is_dir() else None
+        self._speculation: Speculation | None = None
         self._batch = None if options.sessions_only else self._load_batch()
         self._raw = RawLane(self._load_raw, wake, frozenset(options.stop_ids), options.max_sessions)
         self._turn = 0
-        if options.sessions_only:
+        if options.sessions_only or (self._speculation and not self._speculation.samples):
             self._raw.load_now()
 
     def ready(self) -> m.Ready:
@@ -57,6 +60,7 @@ class OpenVinoBackend:
         abilities = ["score", "session", "draft"]
         if not options.sessions_only:
             abilities += _GENERATION
+            abilities += ["speculative"] if options.speculative != "none" else []
         return m.Ready(options.max_context, abilities, options.quantization)
 
     def submit(self, request: m.Submit) -> None:
@@ -66,6 +70,8 @@ class OpenVinoBackend:
         seeded = request.seed is not None and (request.temperature or 0) > 0
         if request.constraint_kind or request.top_logprobs or seeded:
             self._raw.generate(request)
+        elif not self._batch.takes(request):
+            self._raw.generate(self._batch.with_defaults(request))
         else:
             self._batch.submit(request)
 
@@ -122,6 +128,7 @@ class OpenVinoBackend:
         return [self._raw] if self._batch is None else [self._batch, self._raw]
 
     def _load_batch(self) -> Batch:
+        self._speculation = self._prepare_speculation()
         folder = self._converted()
         if folder is None:
             batch = self._new_batch(self._source)
@@ -135,8 +142,25 @@ class OpenVinoBackend:
     def _new_batch(self, model: Path, *, save: bool = False) -> Batch:
         options = self._options
         return Batch(
-            model, options.stop_ids, max_running=options.max_running, cache_gb=options.kv_cache_gb, save=save
+            model,
+            options.stop_ids,
+            max_running=options.max_running,
+            cache_gb=options.kv_cache_gb,
+            save=save,
+            speculation=self._speculation,
         )
+
+    def _prepare_speculation(self) -> Speculation | None:
+        options = self._options
+        if options.speculative == "none":
+            return None
+        draft = None
+        if options.speculative == "draft_model":
+            given = Path(options.speculative_model)
+            cache = Path(options.cache or given.parent / ".openvino")
+            folder_with_tokenizer(self._source, cache, self._convert_alone)
+            draft = folder_with_tokenizer(given, cache, self._convert_alone)
+        return Speculation(options.speculative_tokens, options.speculative_max_ngram, draft)
 
     def _converted(self) -> Path | None:
         if self._source.is_dir():

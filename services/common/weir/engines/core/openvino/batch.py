@@ -7,25 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
 from weir.engines.core import messages as m
 from weir.engines.core.backend import RequestFailed
+from weir.engines.core.openvino.speculation import Speculation
+from weir.engines.core.speculation import Tally
 
-_BLOCK = 16
 # Tokens of a step: bounds the time that a long prompt adds to one, and with it that of a cancellation.
 _STEP_TOKENS = 128
 
 
-def _scheduler(max_running: int, cache_gb: float) -> genai.SchedulerConfig:
+def _scheduler(max_running: int, cache_gb: float, drafted: int) -> genai.SchedulerConfig:
     config = genai.SchedulerConfig()
     config.cache_size = max(1, round(cache_gb))
     config.enable_prefix_caching = True
     config.dynamic_split_fuse = True
     config.max_num_seqs = max_running
-    config.max_num_batched_tokens = max(_STEP_TOKENS, max_running)
+    config.max_num_batched_tokens = max(_STEP_TOKENS, max_running * (1 + drafted))
     return config
 
 
@@ -33,6 +35,7 @@ def _scheduler(max_running: int, cache_gb: float) -> genai.SchedulerConfig:
 class _Live:
     handle: Any
     logprobs: bool
+    tally: Tally
 
 
 class Batch:
@@ -42,10 +45,21 @@ class Batch:
     """
 
     def __init__(
-        self, model: Path, stop_ids: list[int], *, max_running: int, cache_gb: float, save: bool = False
+        self,
+        model: Path,
+        stop_ids: list[int],
+        *,
+        max_running: int,
+        cache_gb: float,
+        save: bool = False,
+        speculation: Speculation | None = None,
     ) -> None:
-        scheduler = _scheduler(max_running, cache_gb)
-        properties = {"enable_save_ov_model": True} if save else {}
+        self._drafted = speculation.tokens if speculation else 0
+        scheduler = _scheduler(max_running, cache_gb, self._drafted)
+        properties: dict[str, Any] = {"enable_save_ov_model": True} if save else {}
+        if speculation is not None:
+            properties |= speculation.properties()
+        self._speculation = speculation
         self._pipeline = genai.ContinuousBatchingPipeline(str(model), scheduler, "CPU", properties=properties)
         self._defaults = self._pipeline.get_config()
         self._stop_ids = set(stop_ids)
@@ -57,6 +71,21 @@ class Batch:
         while self.has_work():
             self.step()
 
+    def takes(self, request: m.Submit) -> bool:
+        """Whether a generation may join the batch, or must be sampled elsewhere."""
+        sampled = self._temperature(request) > 0
+        return not (sampled and self._speculation is not None and not self._speculation.samples)
+
+    def with_defaults(self, request: m.Submit) -> m.Submit:
+        """Return a request in which the model's own sampling is written out."""
+        defaults = self._defaults
+        return msgspec.structs.replace(
+            request,
+            temperature=self._temperature(request),
+            top_p=defaults.top_p if request.top_p is None else request.top_p,
+            top_k=_top_k(defaults.top_k) if request.top_k is None else request.top_k,
+        )
+
     def submit(self, request: m.Submit) -> None:
         """Add a generation to the batch."""
         prompt = ov.Tensor(np.array([request.prompt], np.int64))
@@ -64,7 +93,7 @@ class Batch:
             handle = self._pipeline.add_request(request.id, prompt, self._config(request))
         except RuntimeError as error:
             raise RequestFailed("INVALID_SAMPLING", internal=str(error)) from error
-        self._live[request.id] = _Live(handle, request.logprobs)
+        self._live[request.id] = _Live(handle, request.logprobs, Tally(self._drafted, request.max_tokens))
 
     def abort(self, request: int) -> None:
         """Take a generation out of the batch; the next step frees its cache."""
@@ -76,7 +105,7 @@ class Batch:
         return bool(self._pipeline.has_non_finished_requests())
 
     def step(self) -> list[m.Event]:
-        """Decode one token of every running generation."""
+        """Decode one token of every running generation, with speculation one or more."""
         self._pipeline.step()
         return [event for number, live in list(self._live.items()) if (event := self._read(number, live))]
 
@@ -94,8 +123,9 @@ class Batch:
         config.stop_token_ids = self._stop_ids
         config.max_new_tokens = request.max_tokens
         config.logprobs = int(request.logprobs)
-        default = self._defaults.temperature if self._defaults.do_sample else 0.0
-        temperature = default if request.temperature is None else request.temperature
+        if self._speculation is not None:
+            self._speculation.configure(config)
+        temperature = self._temperature(request)
         if temperature > 0:
             config.do_sample = True
             config.temperature = temperature
@@ -103,6 +133,11 @@ class Batch:
             config.top_k = self._defaults.top_k if request.top_k is None else request.top_k
             config.rng_seed = secrets.randbits(32) if request.seed is None else request.seed % 2**32
         return config
+
+    def _temperature(self, request: m.Submit) -> float:
+        if request.temperature is not None:
+            return request.temperature
+        return float(self._defaults.temperature) if self._defaults.do_sample else 0.0
 
     def _read(self, number: int, live: _Live) -> m.Event | None:
         tokens: list[int] = []
@@ -123,6 +158,13 @@ class Batch:
         if reason != genai.GenerationFinishReason.NONE:
             finish = "length" if reason == genai.GenerationFinishReason.LENGTH else "stop"
             del self._live[number]
+        drafted, accepted = live.tally.take(len(tokens))
         if tokens[-1] in self._stop_ids:
             tokens, logprobs = tokens[:-1], logprobs[:-1]
-        return m.Output(number, tokens, logprobs if live.logprobs else [], finish=finish)
+        kept = logprobs if live.logprobs else []
+        return m.Output(number, tokens, kept, finish=finish, drafted=drafted, accepted=accepted)
+
+
+def _top_k(default: int) -> int:
+    """Read the runtime's "all tokens", the largest number of its type."""
+    return default if default < 2**31 else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -9,7 +11,7 @@ class Options(msgspec.Struct, frozen=True):
     """Paths are strings; sizes in tokens unless named otherwise.
 
     ``model`` is a GGUF file or an OpenVINO folder, ``cache`` the folder for what is derived from it ("" for
-    none), ``sessions_only`` loads no batching pipeline.
+    none), ``sessions_only`` loads no batching pipeline. ``speculative…`` as in ``LocalModel``.
     """
 
     model: str
@@ -21,3 +23,7 @@ class Options(msgspec.Struct, frozen=True):
     kv_cache_gb: float = 1.0
     sessions_only: bool = False
     quantization: str = ""
+    speculative: Literal["none", "draft_model", "ngram"] = "none"
+    speculative_model: str = ""
+    speculative_tokens: int = 4
+    speculative_max_ngram: int = 3

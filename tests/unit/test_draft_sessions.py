@@ -11,11 +11,12 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.metering import metered
 from tests.table_model import VOCABULARY, TableSession
 from weir.common import conventions as names
-from weir.common.config.model import SlmTier
+from weir.common.config.model import Drafting, SlmTier
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec
 from weir.engines.base import Capability, ChatMessage, Engine, EngineInfo, FinishReason, Sampling, TokenInfo
@@ -203,6 +204,12 @@ def test_engine_that_cannot_draft_says_so(wanted: Any, tokenizer: str) -> None:
     with pytest.raises(WeirError) as caught:
         drafting_engine(cast("Engine", TableEngine(tokenizer=tokenizer)), wanted)
     assert caught.value.code is ErrorCode.UNSUPPORTED
+
+
+@pytest.mark.parametrize("lengths", [{"min_ngram": 5}, {"max_ngram": 17}, {"min_ngram": 0}])
+def test_lengths_of_match_that_cannot_be_are_refused(lengths: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        Drafting(**lengths)
 
 
 async def test_metrics_tell_tokens_by_method_and_what_was_void() -> None:

@@ -202,6 +202,7 @@ class DraftAck(_message.Message):
     CHUNKS_AHEAD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     accepted: _builtins.int
+    """from the chunk's first token on, those that an earlier correction had said included"""
     next_tokens: _builtins.int
     """wanted in the chunks drafted from now on; 0: as before"""
     chunks_ahead: _builtins.int

@@ -13,8 +13,8 @@ import numpy as np
 from weir.engines.base import ChatMessage, Sampling, Session, SessionEngine
 from weir.verifier.speculation.gain import expected_tokens
 
-# Tokens verified in one pass.
-SIZES = (1, 2, 3, 4, 5, 6, 8, 9, 12, 16)
+# Tokens verified in one pass: at most the longest draft of the tier's defaults and the token before it.
+SIZES = (1, 2, 3, 4, 5, 6, 8, 9, 12, 16, 17)
 _DRAFTED = 8
 # As the verifier asks for them.
 _CANDIDATES = 2

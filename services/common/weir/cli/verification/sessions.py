@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from weir.cli.verification.bench import Bench
 from weir.cli.verification.figures import Figure, at_least
+from weir.cli.verification.speed import warm
 from weir.cli.verification.streams import Answer, verified
 
 AT_ONCE, TURNS = 8, 2
@@ -18,6 +19,7 @@ async def sessions(bench: Bench) -> list[Figure]:
     count = -(-AT_ONCE // len(bench.prompts))
     prompts = (bench.prompts * count)[:AT_ONCE]
     rates: dict[bool, list[float]] = {True: [], False: []}
+    await warm(bench)
     for _ in range(TURNS):
         for together in (False, True):
             started = time.perf_counter()

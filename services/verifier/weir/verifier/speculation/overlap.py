@@ -10,7 +10,7 @@ from weir.verifier.speculation.gain import best_overlapped, best_sequential
 Overlap = Literal["auto", "on", "off"]
 # Rounds before the first trial, and of each trial.
 _BEFORE = 24
-_TRIAL = 16
+_TRIAL = 8
 # Rounds until the next trial; twice as many after each, up to the last.
 _UNTIL_NEXT = 512
 _UNTIL_LAST = 16_384

@@ -115,7 +115,7 @@ async def test_the_load_tells_of_changes(engine: CoreEngine) -> None:
     engine.on_load_change(lambda: seen.append(engine.load.running))
     await run(engine, ask(STORY, max_tokens=8))
     await until(lambda: engine.load.running == 0, 2)
-    assert seen[0] == 1
+    assert 1 in seen
     assert seen[-1] == 0
 
 

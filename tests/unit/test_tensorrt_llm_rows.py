@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from weir.engines.base import Candidate
 from weir.engines.core.backend import RequestFailed
 from weir.engines.core.messages import Submit
+from weir.engines.core.speculation import Tally
 from weir.engines.tensorrt_llm.outputs import OutputDelta, candidates
 from weir.engines.tensorrt_llm.rows import (
     Row,
@@ -51,7 +52,7 @@ def test_entries_about_the_token_itself_belong_to_the_position_before(
 @given(st.lists(st.integers(0, 98), max_size=30), st.data())
 def test_cumulative_outputs_in_any_pieces_give_each_token_once(ids: list[int], data: st.DataObject) -> None:
     request = Submit(id=1, prompt=[1], max_tokens=99, logprobs=True)
-    delta, seen = OutputDelta(request, {END}), []
+    delta, seen = OutputDelta(request, frozenset({END}), Tally(0, 99)), []
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=8)))
     finished = [*ids, END]
     for shown, reason in [*((ids[:cut], None) for cut in cuts), (finished, "stop")]:
@@ -64,7 +65,7 @@ def test_cumulative_outputs_in_any_pieces_give_each_token_once(ids: list[int], d
 
 
 def test_missing_logprobs_fail_the_request_alone() -> None:
-    delta = OutputDelta(Submit(id=1, prompt=[1], max_tokens=9, logprobs=True), {END})
+    delta = OutputDelta(Submit(id=1, prompt=[1], max_tokens=9, logprobs=True), frozenset({END}), Tally(0, 9))
     with pytest.raises(RequestFailed, match="no log-probabilities"):
         delta.advance(SimpleNamespace(token_ids=[3], logprobs=None, finish_reason=None))
 

@@ -99,7 +99,7 @@ def test_units_are_never_empty_and_make_up_the_text(text: str) -> None:
 def test_prose_is_cut_before_or_behind_white_space_or_a_full_width_mark(text: str) -> None:
     for end in ends_of("x" + text):
         before, after = ("x" + text)[end - 1], ("x" + text)[end]
-        assert before == "\n" or after.isspace() or before in "。\uff01」'\")", (before, after)
+        assert before == "\n" or after.isspace() or before in "。\uff01」'\")]", (before, after)
 
 
 @given(values, st.sampled_from([None, 2]), st.booleans())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -27,6 +28,16 @@ def _as_json(event: EventDict, **_: object) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
+class _Stderr:
+    """Whatever ``sys.stderr`` is at the time: loggers are kept, and it may be replaced meanwhile."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure_logs(service: str, settings: Observability) -> None:
     """Send structlog and the standard library's loggers to stderr in the configured form."""
     level = getattr(logging, settings.log_level.upper())
@@ -45,7 +56,7 @@ def configure_logs(service: str, settings: Observability) -> None:
     structlog.configure(
         processors=[*shared, *tail, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.clear_contextvars()

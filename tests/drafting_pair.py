@@ -25,6 +25,7 @@ from weir.verifier.events import Delta, Finished, Job, Residency
 from weir.verifier.frontier import Frontier
 from weir.verifier.measures import Recorder
 from weir.verifier.rounds import Verification
+from weir.verifier.speculation.muster import Muster
 from weir.verifier.speculation.planner import Outcome, Plan
 from weir.verifier.upstream import Upstream
 
@@ -187,7 +188,9 @@ async def answer(
                 )
             )
             await verification.prefill(PROMPT)
-            async with aclosing(writing.stream(verification, drafts, cast("Any", script), local)) as events:
+            async with aclosing(
+                writing.stream(verification, drafts, cast("Any", script), local, Muster())
+            ) as events:
                 async for event in events:
                     if isinstance(event, Delta):
                         deltas.append(event)

@@ -15,6 +15,7 @@ from weir.verifier.frontier import Frontier
 from weir.verifier.handover import Handover, Seam
 from weir.verifier.measures import Recorder, RoundFacts
 from weir.verifier.rounds import Round, Verification
+from weir.verifier.speculation.muster import Muster
 from weir.verifier.speculation.planner import Outcome, Pace
 from weir.verifier.tally import Tally
 
@@ -63,11 +64,11 @@ class Answer:
         self._opened = time.monotonic()
 
     async def stream(
-        self, verification: Verification, drafts: Drafts, pace: Pace, local: AsyncExitStack
+        self, verification: Verification, drafts: Drafts, pace: Pace, local: AsyncExitStack, muster: Muster
     ) -> AsyncGenerator[Event, None]:
         """Yield the answer; ``local`` holds session and drafts, and is closed once the frontier answers."""
         while self.ending is None:
-            deltas = await self._round(verification, drafts, pace)
+            deltas = await self._round(verification, drafts, pace, muster)
             seam = self._seam(deltas)
             for delta in seam.kept if seam else deltas:
                 yield self._sent(delta)
@@ -80,14 +81,18 @@ class Answer:
                 yield self._sent(delta)
         yield self._finished(self.ending, drafts.level)
 
-    async def _round(self, verification: Verification, drafts: Drafts, pace: Pace) -> list[Delta]:
+    async def _round(
+        self, verification: Verification, drafts: Drafts, pace: Pace, muster: Muster
+    ) -> list[Delta]:
         """Run one round; of its outcome the drafter learns first, so that it can go on."""
         left = self._limit - self._transcript.tokens
         plan = pace.plan
         chunk = await drafts.next() if plan.tokens else Chunk()
         drafted = chunk.tokens[:left]
         bonus = not drafted or (plan.bonus and len(drafted) < left)
+        await muster.ready()
         verdict = await verification.round(drafted, bonus=bonus)
+        muster.took(verdict.forward_s)
         drafts.judged(chunk, verdict)
         outcome = _outcome(chunk, len(drafted), verdict)
         pace.advance(outcome, left - outcome.produced)

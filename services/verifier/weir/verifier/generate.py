@@ -19,6 +19,7 @@ from weir.verifier.events import Ending, Event, Finished, Job
 from weir.verifier.frontier import Frontier
 from weir.verifier.sequence import encode_prompt, open_verification
 from weir.verifier.sources import Sources
+from weir.verifier.speculation.muster import Muster
 from weir.verifier.upstream import Upstream
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class Generator:
         self._frontier = frontier
         self._checker = checker
         self._sources = Sources(engine, tier, workers)
+        self._muster = Muster()
 
     async def run(self, job: Job) -> AsyncGenerator[Event, None]:
         """Stream one answer: deltas, at most one hand-over, then one ``Finished``.
@@ -63,7 +65,9 @@ class Generator:
                 drafts, pace = await local.enter_async_context(opened)
                 answer.opened()
                 await verification.prefill(prompt_ids)
-                async with aclosing(answer.stream(verification, drafts, pace, local)) as events:
+                local.enter_context(self._muster.present())
+                stream = answer.stream(verification, drafts, pace, local, self._muster)
+                async with aclosing(stream) as events:
                     async for event in events:
                         if isinstance(event, Finished):
                             await self._recheck(job, event, answer.text)

@@ -25,7 +25,7 @@ from weir.verifier.events import Delta, Finished, Job, Residency
 from weir.verifier.frontier import Frontier
 from weir.verifier.measures import Recorder
 from weir.verifier.rounds import Verification
-from weir.verifier.speculation.muster import Muster
+from weir.verifier.speculation.muster import Muster, Place
 from weir.verifier.speculation.planner import Outcome, Plan
 from weir.verifier.upstream import Upstream
 
@@ -130,6 +130,12 @@ class Script:
     def __post_init__(self) -> None:
         self.plan = next(self.plans)
 
+    patience = 1.0
+
+    def guesses(self, left: int) -> tuple[int, ...]:
+        """Return tokens of a small vocabulary, some of which are right."""
+        return tuple(1 + (left + step) % 11 for step in range(min(left - 1, left % 4)))
+
     def advance(self, outcome: Outcome, left: int) -> None:
         """Take the next plan, except at the answer's end."""
         self.outcomes.append(outcome)
@@ -189,7 +195,7 @@ async def answer(
             )
             await verification.prefill(PROMPT)
             async with aclosing(
-                writing.stream(verification, drafts, cast("Any", script), local, Muster())
+                writing.stream(verification, drafts, cast("Any", script), local, Place(Muster()))
             ) as events:
                 async for event in events:
                     if isinstance(event, Delta):

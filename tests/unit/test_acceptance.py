@@ -218,7 +218,7 @@ async def test_a_chunk_that_stands_whole_without_bonus_has_no_own_token() -> Non
     verifier, _ = verification(5, Lossless(), Sampling())
     await verifier.prefill([1, 2, 3])
     round_ = await verifier.round([DraftToken(i) for i in alone], bonus=False)
-    assert (round_.accepted, round_.own) == (3, None)
+    assert (round_.accepted, round_.own) == (3, ())
 
 
 async def test_nothing_follows_an_accepted_stop_token() -> None:

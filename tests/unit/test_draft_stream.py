@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.table_model import VOCABULARY, TableSession, greedy
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Sampling, TokenInfo
+from weir.engines.text.lookup import NgramIndex
 from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Method, Verdict
 from weir.slm_worker.draft_stream import MAX_CHUNKING, draft_stream
 from weir.slm_worker.drafting import Drafter
-from weir.slm_worker.lookup import NgramIndex
 from weir.verifier.chunk_standing import Standing
 
 PROMPT = [1, 2, 3]

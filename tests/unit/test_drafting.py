@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.table_model import VOCABULARY, TableSession, greedy
 from weir.engines.base import Sampling, TokenInfo
+from weir.engines.text.lookup import NgramIndex
 from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Method, Verdict
 from weir.slm_worker.drafting import Drafter
-from weir.slm_worker.lookup import NgramIndex
 
 PROMPT = [1, 2, 3]
 GREEDY = Sampling(temperature=0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.slm_worker.lookup import NgramIndex, Proposal
+from weir.engines.text.lookup import NgramIndex, Proposal
 
 TOKENS = st.lists(st.integers(0, 3), max_size=6)
 CHANGES = st.lists(st.tuples(st.integers(0, 8), TOKENS), max_size=12)

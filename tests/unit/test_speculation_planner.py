@@ -80,7 +80,7 @@ class World:
             drafted=drafted,
             judged=min(accepted + 1, drafted),
             accepted=accepted,
-            produced=produced,
+            ids=tuple(self.rng.randrange(10**6) for _ in range(produced)),
             draft_s=draft_s,
             wait_s=wait_s,
             verify_s=verify_s,

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import TokenInfo
-from weir.slm_worker.lookup import Proposal
+from weir.engines.text.lookup import Proposal
 
 
 class Method(StrEnum):

@@ -13,12 +13,12 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.common.inference import Inference
 from weir.common.prompts import PromptSpec
 from weir.engines.base import Engine
+from weir.engines.text.lookup import NgramIndex
 from weir.slm_worker import measures
 from weir.slm_worker.choice import Choice
 from weir.slm_worker.completion import Account, cost_usd
 from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Verdict
 from weir.slm_worker.drafting import Drafter
-from weir.slm_worker.lookup import NgramIndex
 from weir.slm_worker.sessions import drafting_engine
 
 # The most tokens of a chunk, and the most chunks ahead; verdicts past it cannot all have a chunk.

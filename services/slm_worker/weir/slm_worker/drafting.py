@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from weir.engines.base import FinishReason, Sampling, Session, TokenInfo
+from weir.engines.text.lookup import NgramIndex, Proposal
 from weir.slm_worker.choice import Choice
 from weir.slm_worker.draft_line import DraftedChunk, DraftLine, Method, Settlement, Verdict
-from weir.slm_worker.lookup import NgramIndex, Proposal
 
 # More than this, as a prompt, is fed before the draft, whose time then tells what a step of it takes.
 _FEW = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -15,7 +16,7 @@ from weir.verifier.frontier import Frontier
 from weir.verifier.handover import Handover, Seam
 from weir.verifier.measures import Recorder, RoundFacts
 from weir.verifier.rounds import Round, Verification
-from weir.verifier.speculation.muster import Muster
+from weir.verifier.speculation.muster import Place
 from weir.verifier.speculation.planner import Outcome, Pace
 from weir.verifier.tally import Tally
 
@@ -64,11 +65,11 @@ class Answer:
         self._opened = time.monotonic()
 
     async def stream(
-        self, verification: Verification, drafts: Drafts, pace: Pace, local: AsyncExitStack, muster: Muster
+        self, verification: Verification, drafts: Drafts, pace: Pace, local: AsyncExitStack, place: Place
     ) -> AsyncGenerator[Event, None]:
         """Yield the answer; ``local`` holds session and drafts, and is closed once the frontier answers."""
         while self.ending is None:
-            deltas = await self._round(verification, drafts, pace, muster)
+            deltas = await self._round(verification, drafts, pace, place)
             seam = self._seam(deltas)
             for delta in seam.kept if seam else deltas:
                 yield self._sent(delta)
@@ -82,20 +83,24 @@ class Answer:
         yield self._finished(self.ending, drafts.level)
 
     async def _round(
-        self, verification: Verification, drafts: Drafts, pace: Pace, muster: Muster
+        self, verification: Verification, drafts: Drafts, pace: Pace, place: Place
     ) -> list[Delta]:
         """Run one round; of its outcome the drafter learns first, so that it can go on."""
         left = self._limit - self._transcript.tokens
         plan = pace.plan
         chunk = await drafts.next() if plan.tokens else Chunk()
         drafted = chunk.tokens[:left]
-        bonus = not drafted or (plan.bonus and len(drafted) < left)
-        await muster.ready()
-        verdict = await verification.round(drafted, bonus=bonus)
-        muster.took(verdict.forward_s)
+        await place.ready(pace.patience)
+        if drafted:
+            verdict = await verification.round(drafted, bonus=plan.bonus and len(drafted) < left)
+        else:
+            verdict = await verification.alone(pace.guesses(left))
+        place.took(verdict.forward_s)
         drafts.judged(chunk, verdict)
         outcome = _outcome(chunk, len(drafted), verdict)
         pace.advance(outcome, left - outcome.produced)
+        # Answers that shared the pass ask together, so that their drafts share the drafter's passes.
+        await asyncio.sleep(0)
         if not verification.ended:
             await (drafts.ask(pace.plan) if pace.plan.tokens else drafts.rest())
         self._note(chunk, verdict, outcome, drafts)
@@ -187,7 +192,7 @@ def _outcome(chunk: Chunk, drafted: int, verdict: Round) -> Outcome:
         drafted=drafted,
         judged=verdict.judged,
         accepted=verdict.accepted,
-        produced=len(verdict.tokens),
+        ids=tuple(token.id for token in verdict.tokens),
         draft_s=chunk.draft_s,
         wait_s=chunk.wait_s,
         verify_s=verdict.forward_s,

@@ -300,8 +300,7 @@ async def verify_requests(
 
 def verify_response(verdict: Verdict) -> verifier_pb2.VerifyResponse:
     """Convert the verdict on one chunk."""
-    own = verdict.round.own
-    token = TokenInfo(own.id, own.logprob, own.top) if own else None
+    token = next((TokenInfo(own.id, own.logprob, own.top) for own in verdict.round.own), None)
     return verifier_pb2.VerifyResponse(
         sequence=verdict.sequence,
         accepted=verdict.round.accepted,

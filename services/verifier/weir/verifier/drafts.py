@@ -153,8 +153,8 @@ class DraftStream:
         """Take what a round made of ``chunk``; one without a drafter adds to the correction to come."""
         if chunk.sequence is not None:
             self._open, self._accepted, self._own = chunk, verdict.accepted, []
-        if self._open is not None and verdict.own is not None:
-            self._own.append(verdict.own.id)
+        if self._open is not None:
+            self._own += [token.id for token in verdict.own]
 
     async def ask(self, plan: Plan) -> None:
         """Tell the drafter the verdict that is due, and what to draft next."""

@@ -61,12 +61,12 @@ class Generator:
             async with AsyncExitStack() as local:
                 source = await self._sources.choose(job.rule)
                 verification = await open_verification(local, self._engine, self._tier, job.spec, source.rule)
-                opened = self._sources.open(source, job, max_tokens, sampled=verification.sampled)
+                opened = self._sources.open(source, job, prompt_ids, max_tokens, sampled=verification.sampled)
                 drafts, pace = await local.enter_async_context(opened)
                 answer.opened()
                 await verification.prefill(prompt_ids)
-                local.enter_context(self._muster.present())
-                stream = answer.stream(verification, drafts, pace, local, self._muster)
+                place = local.enter_context(self._muster.place())
+                stream = answer.stream(verification, drafts, pace, local, place)
                 async with aclosing(stream) as events:
                     async for event in events:
                         if isinstance(event, Finished):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ class Round:
     """What one forward pass decided.
 
     Attributes:
-        tokens: the accepted drafts and then the verifier's own token, if there is one.
+        tokens: the accepted drafts and then the verifier's own: one, none, or without drafts as many as were
+            guessed and one more.
         accepted: drafts that stand.
         judged: drafts on which a verdict fell: the accepted and the first rejected, if there is one.
         draft_logprobs: the verifier's of every drafted token, ``-inf`` from the first that the constraint
@@ -46,9 +48,28 @@ class Round:
     cost: Pass
 
     @property
-    def own(self) -> Emitted | None:
-        """The verifier's correction or bonus token."""
-        return self.tokens[-1] if len(self.tokens) > self.accepted else None
+    def own(self) -> tuple[Emitted, ...]:
+        """The verifier's correction or bonus token, or all that it wrote without drafts."""
+        return self.tokens[self.accepted :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """One forward pass: the session's length before it, and what it gave; the rest as in `Round`."""
+
+    base: int
+    predictions: Sequence[Prediction]
+    fed: int
+    forward_s: float
+    cost: Pass
+
+    def round(
+        self, tokens: Sequence[Emitted], accepted: int, judged: int, draft_logprobs: Sequence[float]
+    ) -> Round:
+        """Return what was decided from it."""
+        return Round(
+            tuple(tokens), accepted, judged, tuple(draft_logprobs), self.fed, self.forward_s, self.cost
+        )
 
 
 class Verification:
@@ -104,19 +125,50 @@ class Verification:
         """Judge ``drafts``, which follow what was said so far, and go on with the verifier's own token.
 
         Args:
-            drafts: may be empty: then this is one step of plain decoding.
+            drafts: may be empty: then this is `alone`.
             bonus: whether the verifier adds a token of its own where all drafts stand.
         """
-        if self._last is None:
-            raise ValueError("prefill comes first")
+        if not drafts:
+            return await self.alone()
         candidates = self._until_stop(drafts)
         masks = self._masks.preview([draft.id for draft in candidates]) if self._masks else None
         allowed = candidates[: len(masks) - 1] if masks else candidates
         # With logits the last draft need not be fed to be judged; it is where the next round will need it.
         spared = not bonus and self._judge.needs_logits and len(allowed) == len(candidates)
-        fed = [self._last, *(draft.id for draft in (allowed[:-1] if spared else allowed))]
-        started = time.perf_counter()
-        base = self._session.length
+        passed = await self._pass([draft.id for draft in (allowed[:-1] if spared else allowed)], masks)
+        tokens, accepted = self._decide(candidates, allowed, passed.predictions, bonus=bonus)
+        await self._settle(passed.base, tokens)
+        known = [
+            logprob_of(draft.id, after) for draft, after in zip(allowed, passed.predictions, strict=False)
+        ]
+        padded = known + [-math.inf] * (len(drafts) - len(known))
+        return passed.round(tokens, accepted, min(accepted + 1, len(candidates)), padded)
+
+    async def alone(self, guesses: Sequence[int] = ()) -> Round:
+        """Go on without drafts.
+
+        ``guesses`` are fed along with the last token. Each token is chosen as it would be in a pass of its
+        own, from the same numbers; as long as it is the one that was guessed, the pass has its successor too.
+        """
+        hoped = list(itertools.takewhile(lambda token: token not in self._stop_ids, guesses))
+        masks = self._masks.preview(hoped) if self._masks else None
+        passed = await self._pass(hoped[: len(masks) - 1] if masks else hoped, masks)
+        tokens: list[Emitted] = []
+        for prediction, guess in itertools.zip_longest(passed.predictions, hoped):
+            if prediction is None:
+                break
+            tokens.append(_chosen(self._judge.choose(prediction), prediction))
+            if tokens[-1].id != guess:
+                break
+        await self._settle(passed.base, tokens)
+        return passed.round(tokens, 0, 0, [])
+
+    async def _pass(self, ids: Sequence[int], masks: Sequence[bytes] | None) -> _Passed:
+        """Feed the last token said, and ``ids`` behind it."""
+        if self._last is None:
+            raise ValueError("prefill comes first")
+        fed = [self._last, *ids]
+        base, started = self._session.length, time.perf_counter()
         predictions = await self._session.extend(
             fed,
             top=self._top,
@@ -124,19 +176,8 @@ class Verification:
             masks=masks[: len(fed)] if masks else None,
         )
         forward_s = time.perf_counter() - started
-        tokens, accepted = self._decide(candidates, allowed, predictions, bonus=bonus)
-        await self._settle(base, tokens)
-        known = [logprob_of(draft.id, after) for draft, after in zip(allowed, predictions, strict=False)]
-        padded = known + [-math.inf] * (len(drafts) - len(known))
-        return Round(
-            tokens=tuple(tokens),
-            accepted=accepted,
-            judged=min(accepted + 1, len(candidates)),
-            draft_logprobs=tuple(padded),
-            fed=len(fed),
-            forward_s=forward_s,
-            cost=self._session.last_pass or Pass(forward_s, len(fed), 1),
-        )
+        cost = self._session.last_pass or Pass(forward_s, len(fed), 1)
+        return _Passed(base, predictions, len(fed), forward_s, cost)
 
     def _until_stop(self, drafts: Sequence[DraftToken]) -> list[DraftToken]:
         for index, draft in enumerate(drafts):
@@ -152,7 +193,7 @@ class Verification:
         *,
         bonus: bool,
     ) -> tuple[list[Emitted], int]:
-        if self._taken_over and candidates:
+        if self._taken_over:
             own = self._judge.choose(predictions[0])
             if own != candidates[0].id:
                 return [_chosen(own, predictions[0])], 0
@@ -180,8 +221,6 @@ class Verification:
         if accepted == len(candidates) and (not bonus or (accepted and candidates[-1].id in self._stop_ids)):
             return None
         here = predictions[accepted]
-        if not candidates:  # a drafter that hands over has agreed to nothing
-            return _chosen(self._judge.choose(here), here)
         self._taken_over = self._stretch and accepted < len(candidates)
         if accepted < len(candidates):
             # A draft that the constraint forbids is one of probability 0, and is replaced like any other.

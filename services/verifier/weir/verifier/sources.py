@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -55,14 +55,14 @@ class Sources:
 
     @asynccontextmanager
     async def open(
-        self, source: Source, job: Job, left: int, *, sampled: bool
+        self, source: Source, job: Job, prompt_ids: Sequence[int], left: int, *, sampled: bool
     ) -> AsyncIterator[tuple[Drafts, Pace]]:
         """Open the drafts of an answer of ``left`` tokens and plan its rounds; leaving the block cancels."""
         tier, knowledge = self._tier, self._knowledge[source.level]
         whole_units = source.level is Level.TEXT and not isinstance(source.rule, Lossless)
-        limits = Limits(tier.draft_tokens, tier.max_draft_tokens, sampled)
+        limits = Limits(tier.draft_tokens, tier.max_draft_tokens, sampled, tier.guesses)
         with knowledge.answer():
-            pace = (UnitPace if whole_units else Pace)(knowledge, limits, left)
+            pace = (UnitPace if whole_units else Pace)(knowledge, limits, left, prompt_ids)
             if source.level is Level.TEXT and source.stub is not None:
                 async with self._text(source, source.stub, job, pace) as drafts:
                     yield drafts, pace

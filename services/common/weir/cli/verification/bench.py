@@ -18,7 +18,8 @@ from weir.v1 import slm_worker_pb2_grpc, types_pb2, verifier_pb2_grpc
 class Bench:
     """Stubs of the services by what they do, and the same models here.
 
-    ``hybrid`` verifies what a worker drafts, ``solo`` is a verifier that writes alone, ``alone`` a worker
+    ``hybrid`` verifies what a worker drafts, ``solo`` is a verifier that writes alone, a token a
+    pass, ``alone`` a worker
     that has the target as its model.
     """
 
@@ -35,7 +36,7 @@ async def bench_of(drafter: Path, target: Path, prompts: list[types_pb2.Prompt])
     """Start everything for one target. Raises WeirError MODEL_UNAVAILABLE."""
     parts = {
         "hybrid": inst.verifier(target),
-        "solo": inst.verifier(target),
+        "solo": inst.verifier(target, tier={"guesses": False}),
         "drafter": inst.worker(drafter),
         "alone": inst.worker(target),
     }

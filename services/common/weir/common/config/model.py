@@ -133,6 +133,9 @@ class HybridTier(Tier):
     # Drafted tokens of a round: fixed, or what pays best by the measured costs, at most `max_draft_tokens`.
     draft_tokens: Annotated[int, Field(gt=0, le=64)] | Literal["auto"] = "auto"
     max_draft_tokens: Annotated[int, Field(gt=0, le=64)] = 16
+    # Where the verifier writes without drafts: feed along what followed the last tokens before, which saves a
+    # pass where it is right. The text is the same.
+    guesses: bool = True
     # Whether the worker drafts on while a chunk is judged: pays where the two share no processor.
     overlap: Literal["auto", "on", "off"] = "auto"
     # Drafts in another vocabulary: judged as text, sentence by sentence, or refused.

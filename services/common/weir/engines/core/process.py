@@ -24,6 +24,7 @@ class CoreProcess:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._unsent: list[bytes] = []
 
     @staticmethod
     async def spawn() -> CoreProcess:
@@ -53,9 +54,14 @@ class CoreProcess:
         return self._process.pid
 
     def send(self, payload: bytes) -> None:
-        """Write one frame; lost where the core is gone, which ``receive`` tells."""
-        if not self._writer.is_closing():
-            self._writer.write(len(payload).to_bytes(_PREFIX, "big") + payload)
+        """Write one frame; lost where the core is gone, which ``receive`` tells.
+
+        Frames of one turn of the event loop are written at once: calls that were made together are there
+        together when the core looks for work, so that they share a pass.
+        """
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += (len(payload).to_bytes(_PREFIX, "big"), payload)
 
     async def receive(self) -> bytes:
         """Return the next frame; empty once the core is gone."""
@@ -67,6 +73,7 @@ class CoreProcess:
 
     async def aclose(self) -> None:
         """Close the socket, which ends the core; kill it where it does not end within the grace period."""
+        self._flush()
         self._writer.close()
         try:
             async with asyncio.timeout(_GRACE_S):
@@ -79,6 +86,11 @@ class CoreProcess:
             raise
         if self._process.returncode:
             log.warning("engine_core_ended", pid=self.pid, status=self._process.returncode)
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if frames and not self._writer.is_closing():
+            self._writer.writelines(frames)
 
     def _kill(self) -> None:
         if self._process.returncode is None:

@@ -9,7 +9,10 @@ _KEEP_ANSWER = 0.98
 _KEEP_SERVICE = 0.998
 # Before anything was judged anywhere, with the weight of so many tokens.
 _FIRST_RATE = 0.7
+_FIRST_GUESS_RATE = 0.2
 _FIRST_TOKENS = 4.0
+# Begins the names of the methods that are guesses (`Guesses`), no drafts.
+GUESS = "guess"
 
 
 class _Beta:
@@ -46,8 +49,8 @@ class ServiceRates:
         self._of(method).add(judged, accepted)
 
     def _of(self, method: str) -> _Beta:
-        first = _Beta(_KEEP_SERVICE, _FIRST_TOKENS, _FIRST_TOKENS * _FIRST_RATE)
-        return self._rates.setdefault(method, first)
+        rate = _FIRST_GUESS_RATE if method.startswith(GUESS) else _FIRST_RATE
+        return self._rates.setdefault(method, _Beta(_KEEP_SERVICE, _FIRST_TOKENS, _FIRST_TOKENS * rate))
 
 
 class AnswerRates:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from weir.engines.base import Pass
 from weir.verifier.speculation.gain import Costs
 
@@ -16,6 +18,8 @@ _HELD_UP = 3.0
 _PRIOR_PASS_S = 0.05
 _PRIOR_SHARE = 0.05
 _PRIOR_SPREAD = 1.0
+# What was learned elsewhere counts as so many observations.
+_FIRST_GUESS = 4.0
 # Before anything is known, a draft step costs this share of a pass, and a round trip so many seconds.
 _PRIOR_DRAFT_SHARE = 0.2
 _PRIOR_ROUND_S = 0.002
@@ -68,6 +72,16 @@ class PassCosts:
         queue_s = min(max(0.0, seen_s - cost.seconds), _HELD_UP * seconds)
         self._queue_s += _FOLLOW * (queue_s - self._queue_s)
 
+    def first_guess(self, answers: int) -> PassCosts:
+        """Return the same with little weight, to begin with where so many answers are at work."""
+        copied = copy.copy(self)
+        copied._sequences = float(answers)
+        share = min(1.0, _FIRST_GUESS / self._weight) if self._weight else 1.0
+        copied._weight *= share
+        copied._x, copied._y = share * self._x, share * self._y
+        copied._xx, copied._xy = share * self._xx, share * self._xy
+        return copied
+
     def line(self) -> tuple[float, float]:
         """Return ``a`` and ``b`` in seconds."""
         if not self._weight:
@@ -109,6 +123,17 @@ class DraftCosts:
             self._chunks = _KEEP_DRAFT * self._chunks + 1.0
             self._round_s = _KEEP_DRAFT * self._round_s + max(0.0, wait_s - draft_s)
 
+    def first_guess(self) -> DraftCosts:
+        """Return the same with little weight, to begin with elsewhere."""
+        copied = copy.copy(self)
+        if self._tokens:
+            share = min(1.0, _FIRST_GUESS / self._tokens)
+            copied._tokens, copied._seconds = share * self._tokens, share * self._seconds
+        if self._chunks:
+            share = min(1.0, _FIRST_GUESS / self._chunks)
+            copied._chunks, copied._round_s = share * self._chunks, share * self._round_s
+        return copied
+
     def step_s(self, otherwise: float) -> float:
         """Return t_d, or ``otherwise`` where nothing was measured."""
         return self._seconds / self._tokens if self._tokens else otherwise
@@ -125,6 +150,13 @@ class RoundCosts:
     def __init__(self) -> None:
         self.passes = PassCosts()
         self._drafts: dict[str, DraftCosts] = {}
+
+    def first_guess(self, answers: int) -> RoundCosts:
+        """Return the same with little weight, to begin with where so many answers are at work."""
+        copied = RoundCosts()
+        copied.passes = self.passes.first_guess(answers)
+        copied._drafts = {method: drafts.first_guess() for method, drafts in self._drafts.items()}
+        return copied
 
     def drafts(self, method: str) -> DraftCosts:
         """Return what was measured of a method."""

@@ -38,6 +38,11 @@ class OverlapChoice:
         self._trial = False
         self._left, self._gap = _BEFORE, _UNTIL_NEXT
 
+    @property
+    def pays(self) -> bool:
+        """Whether drafting and verifying at the same time is known to be faster than in turns."""
+        return self._on
+
     def on(self, answers: int) -> bool:
         """Return whether the next round should overlap, with so many answers at work."""
         if self._wanted != "auto":

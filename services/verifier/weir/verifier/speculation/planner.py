@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from weir.engines.base import Pass
 from weir.verifier.speculation.acceptance_rate import AnswerRates
 from weir.verifier.speculation.gain import Best, Costs, best_overlapped, best_sequential, sequential_rate
+from weir.verifier.speculation.guesses import Guesses
 from weir.verifier.speculation.knowledge import Knowledge
 
 # Drafting must promise so much more than decoding alone.
@@ -21,6 +23,9 @@ _LAST_GAP = 512
 _PROBE_SHARE = 0.02
 # What is left of an answer's own evidence when it is probed.
 _PROBE_TRUST = 0.5
+# Passes to wait for company, where drafter and verifier share a processor and where they do not.
+_PATIENCE = 4.0
+_PATIENCE_APART = 1.0
 # Tokens written alone before a chunk, past which its draft time tells of reading them, not of drafting.
 _LONG_CORRECTION = 2
 
@@ -51,7 +56,7 @@ class Outcome:
         drafted: in the chunk, without those said before it came.
         judged: of those, the ones on which a verdict fell.
         accepted: of those, the ones that stood.
-        produced: the accepted and the verifier's own.
+        ids: said: the accepted and the verifier's own.
         draft_s: in the worker, drafting.
         wait_s: of the verifier for the chunk.
         verify_s: of the verifier for its forward pass.
@@ -64,22 +69,28 @@ class Outcome:
     drafted: int
     judged: int
     accepted: int
-    produced: int
+    ids: tuple[int, ...]
     draft_s: float
     wait_s: float
     verify_s: float
     fed: int
     cost: Pass
 
+    @property
+    def produced(self) -> int:
+        """Tokens said."""
+        return len(self.ids)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the configuration says: a fixed draft length or "auto", and the longest; whether tokens are
-    drawn."""
+    drawn, and whether to guess where there are no drafts."""
 
     draft_tokens: int | Literal["auto"]
     longest: int
     sampled: bool
+    guesses: bool = True
 
 
 class Pace:
@@ -94,11 +105,15 @@ class Pace:
         knowledge: of the process.
         limits: from the configuration.
         left: tokens that the answer may have.
+        prompt_ids: for guesses.
     """
 
-    def __init__(self, knowledge: Knowledge, limits: Limits, left: int) -> None:
+    def __init__(
+        self, knowledge: Knowledge, limits: Limits, left: int, prompt_ids: Sequence[int] = ()
+    ) -> None:
         self._knowledge, self._limits = knowledge, limits
         self._rates = AnswerRates(knowledge.rates)
+        self._guesses = Guesses(prompt_ids, self._rates) if limits.guesses else None
         self._method = "model"
         self._overlapped = False
         self._gap, self._alone = _FIRST_GAP, 0
@@ -107,7 +122,21 @@ class Pace:
     def advance(self, outcome: Outcome, left: int) -> None:
         """Take a round, and plan the next one of an answer that may have ``left`` more tokens."""
         self._learn(outcome)
+        if self._guesses:
+            self._guesses.said(outcome.ids)
         self.plan = self._next(left)
+
+    @property
+    def patience(self) -> float:
+        """Passes for which to wait for other answers' drafts before a pass: few where drafts come as fast
+        while a pass runs."""
+        return _PATIENCE_APART if self._knowledge.overlap.pays else _PATIENCE
+
+    def guesses(self, left: int) -> tuple[int, ...]:
+        """Return what a pass without drafts should be fed beyond its token."""
+        if self._guesses is None or left < 2:
+            return ()
+        return self._guesses.next(self._costs(overlapped=False), left - 1)
 
     def _first(self, left: int) -> Plan:
         """Plan the first round, which has a draft wherever ``left`` leaves room for one."""
@@ -136,10 +165,10 @@ class Pace:
 
     def _learn(self, outcome: Outcome) -> None:
         knowledge = self._knowledge
-        costs = knowledge.overlapped if self._overlapped else knowledge.sequential
+        costs = knowledge.overlapped if self._overlapped else knowledge.sequential(knowledge.answers)
         costs.passes.observe(outcome.cost, outcome.fed, outcome.verify_s)
         if not outcome.method:
-            self._alone += 1
+            self._alone += outcome.produced
             return
         if not outcome.first and self._alone <= _LONG_CORRECTION:
             waited = None if self._overlapped else outcome.wait_s
@@ -162,23 +191,33 @@ class Pace:
 
     def _costs(self, *, overlapped: bool) -> Costs:
         knowledge = self._knowledge
-        kind = knowledge.overlapped if overlapped else knowledge.sequential
+        kind = knowledge.overlapped if overlapped else knowledge.sequential(knowledge.answers)
         return kind.of(self._method, knowledge.answers)
 
     def _best(self, longest: int) -> Best:
         """Return the best draft; of length 0 where none is worth its while."""
+        knowledge = self._knowledge
         alpha = self._rates.rate(self._method)
-        overlapped = self._knowledge.overlap.on(self._knowledge.answers)
+        overlapped = knowledge.overlap.on(knowledge.answers)
         costs = self._costs(overlapped=overlapped)
+        if knowledge.answers > 1:
+            # Answers wait for each other: a chunk longer than the others' would hold them up.
+            alpha = min(alpha, knowledge.rates.rate(self._method))
         best = (best_overlapped if overlapped else best_sequential)(alpha, costs, longest)
-        alone = 1.0 / costs.verify_s(1)
+        alone = self._alone_rate(costs)
         return best if best.rate > _MARGIN * alone else Best(0, alone)
+
+    def _alone_rate(self, costs: Costs) -> float:
+        """Return the tokens per second without drafts."""
+        if self._guesses is None:
+            return 1.0 / costs.verify_s(1)
+        return max(1.0 / costs.verify_s(1), self._guesses.gain / costs.verify_s(2))
 
     def _affordable_gap(self) -> float:
         """Return the tokens to write alone so that a probe after them costs its share of the time."""
         costs = self._costs(overlapped=False)
         alpha = self._rates.rate(self._method)
-        alone_s = costs.verify_s(1)
+        alone_s = 1.0 / self._alone_rate(costs)
         # A probe's time beyond what its tokens would have taken alone.
         rate = sequential_rate(alpha, _PROBE_TOKENS, costs)
         probe_s = _PROBE_TOKENS * costs.draft_s + costs.round_s + costs.verify_s(_PROBE_TOKENS + 1)

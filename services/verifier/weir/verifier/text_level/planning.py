@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from weir.verifier.speculation.knowledge import Knowledge
@@ -11,8 +12,10 @@ from weir.verifier.speculation.planner import Limits, Outcome, Pace
 class UnitPace(Pace):
     """A ``Pace`` whose verifier adds no token behind a unit that stands: it would write into the next one."""
 
-    def __init__(self, knowledge: Knowledge, limits: Limits, left: int) -> None:
-        super().__init__(knowledge, limits, left)
+    def __init__(
+        self, knowledge: Knowledge, limits: Limits, left: int, prompt_ids: Sequence[int] = ()
+    ) -> None:
+        super().__init__(knowledge, limits, left, prompt_ids)
         self.plan = replace(self.plan, bonus=False)
 
     def advance(self, outcome: Outcome, left: int) -> None:

@@ -10,7 +10,7 @@ from weir.engines.core.openvino.paged_model import Feed, Logits, PagedModel, res
 # More than a block of the cache.
 _TOKENS = 40
 # How the same tokens are cut into passes; the last is the way of plain decoding.
-_CUTS = ((_TOKENS,), (4,) * 10, (5, 7, 9, 16, 3), (32, *(1,) * 8))
+_CUTS = ((_TOKENS,), (4,) * 10, (5, 7, 9, 16, 3), (2, 3) * 8, (32, *(1,) * 8))
 
 
 def spread(model: PagedModel) -> float:

@@ -19,10 +19,10 @@ Logits = npt.NDArray[np.float32]
 
 # What a token's logits are must not depend on the chunk that it is fed in, nor on who shares the pass, else
 # verification is not lossless. It is so to the last bit with float32 attention and an uncompressed cache once
-# every sequence brings at least four tokens: below that other kernels run, which add in another order.
+# every sequence brings at least two tokens: for a single one other kernels run, which add in another order.
 # Rounding activations to 8 bits keeps it and makes passes two to three times as fast; where a processor's
 # kernels do not keep it, `Compiled.exact` finds out and they are left in float32.
-LEAST_TOKENS = 4
+LEAST_TOKENS = 2
 _PRECISE = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 _ROUNDED = {**_PRECISE, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32}
 _UNROUNDED = {**_PRECISE, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}

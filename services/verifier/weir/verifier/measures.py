@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -82,17 +84,23 @@ class RoundFacts:
     level: str = "token"
 
 
-def round_done(model: str, facts: RoundFacts) -> None:
-    """Count one round."""
-    labels = {names.MODEL: model, names.DRAFT_METHOD: facts.method, names.LEVEL: facts.level}
-    _ROUNDS.add(1, labels)
-    if facts.drafted:
-        _DRAFTED.add(facts.drafted, labels)
-        _ACCEPTED.add(facts.accepted, labels)
-        _DRAFT_LENGTH.record(facts.drafted, labels)
-    for part, seconds in (("draft", facts.draft_s), ("verify", facts.verify_s), ("wait", facts.wait_s)):
-        if seconds > 0:
-            _PART.record(seconds, {names.MODEL: model, names.PART: part})
+def rounds_done(model: str, rounds: Sequence[RoundFacts]) -> None:
+    """Count rounds."""
+    for (method, level), count in Counter((facts.method, facts.level) for facts in rounds).items():
+        labels = {names.MODEL: model, names.DRAFT_METHOD: method, names.LEVEL: level}
+        alike = [facts for facts in rounds if (facts.method, facts.level) == (method, level)]
+        _ROUNDS.add(count, labels)
+        if drafted := sum(facts.drafted for facts in alike):
+            _DRAFTED.add(drafted, labels)
+            _ACCEPTED.add(sum(facts.accepted for facts in alike), labels)
+        for facts in alike:
+            if facts.drafted:
+                _DRAFT_LENGTH.record(facts.drafted, labels)
+    for part in ("draft", "verify", "wait"):
+        labels = {names.MODEL: model, names.PART: part}
+        for seconds in (getattr(facts, f"{part}_s") for facts in rounds):
+            if seconds > 0:
+                _PART.record(seconds, labels)
 
 
 class Recorder:
@@ -115,8 +123,7 @@ class Recorder:
         self._tell_rounds()
 
     def round_done(self, facts: RoundFacts) -> None:
-        """Take one round."""
-        round_done(self._model, facts)
+        """Take one round; the metrics learn of it with others, since between rounds every moment counts."""
         self._rounds.append(facts)
         if len(self._rounds) == ROUNDS_AN_EVENT:
             self._tell_rounds()
@@ -151,6 +158,7 @@ class Recorder:
 
     def _tell_rounds(self) -> None:
         rounds, self._rounds = self._rounds, []
+        rounds_done(self._model, rounds)
         if not rounds or self._events == MAX_EVENTS:
             return
         self._events += 1

@@ -10,7 +10,7 @@ from weir.common.config.model import HybridTier
 from weir.common.prompts import PromptSpec
 from weir.engines.base import SessionEngine
 from weir.verifier.acceptance import DraftToken, Rule
-from weir.verifier.measures import RoundFacts, round_done
+from weir.verifier.measures import RoundFacts, rounds_done
 from weir.verifier.problems import malformed, too_long
 from weir.verifier.rounds import Round
 from weir.verifier.sequence import context_of, encode_prompt, open_verification, require_tokenizer
@@ -76,7 +76,7 @@ async def verify(
             chunk = order.check(request)
             verdict = await verification.round(chunk.tokens, bonus=False)
             order.said(verdict, ended=verification.ended)
-            round_done(engine.info.model, _facts(chunk, verdict))
+            rounds_done(engine.info.model, [_facts(chunk, verdict)])
             yield Verdict(chunk.sequence, verdict)
 
 

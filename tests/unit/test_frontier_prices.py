@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.common.config.model import Price
+from weir.common.config.frontier import Price
 from weir.common.errors import ErrorCode
 from weir.engines.base import ChatMessage, Sampling
 from weir.frontier_proxy.breaker import COOLDOWN_S, THRESHOLD, Breaker

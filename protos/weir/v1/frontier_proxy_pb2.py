@@ -22,34 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from weir.v1 import router_pb2 as weir_dot_v1_dot_router__pb2
 from weir.v1 import types_pb2 as weir_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweir/v1/frontier_proxy.proto\x12\x07weir.v1\x1a\x13weir/v1/types.proto\"\xbe\x01\n\x0e\x46orwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\tresidency\x18\x04 \x01(\x0e\x32\x12.weir.v1.Residency\x12\x19\n\x0cmax_cost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcontinue_from\x18\x06 \x01(\tB\x0f\n\r_max_cost_usd\"o\n\x0f\x46orwardResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12-\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x19.weir.v1.FrontierFinishedH\x00\x42\x07\n\x05\x65vent\"\x80\x01\n\x10\x46rontierFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.weir.v1.FrontierModel\"\xa9\x01\n\rFrontierModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15input_usd_per_million\x18\x03 \x01(\x01\x12\x1e\n\x16output_usd_per_million\x18\x04 \x01(\x01\x12\x13\n\x0bmax_context\x18\x05 \x01(\r\x12\x11\n\tavailable\x18\x06 \x01(\x08\x12\x10\n\x08stand_in\x18\x07 \x01(\x08\"!\n\x0fGetSpendRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"1\n\x10GetSpendResponse\x12\x1d\n\x05spend\x18\x01 \x03(\x0b\x32\x0e.weir.v1.Spend\"y\n\x05Spend\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bsettled_usd\x18\x03 \x01(\x01\x12\x14\n\x0creserved_usd\x18\x04 \x01(\x01\x12\x17\n\nbudget_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_budget_usd2\xde\x01\n\x14\x46rontierProxyService\x12>\n\x07\x46orward\x12\x17.weir.v1.ForwardRequest\x1a\x18.weir.v1.ForwardResponse0\x01\x12\x45\n\nListModels\x12\x1a.weir.v1.ListModelsRequest\x1a\x1b.weir.v1.ListModelsResponse\x12?\n\x08GetSpend\x12\x18.weir.v1.GetSpendRequest\x1a\x19.weir.v1.GetSpendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweir/v1/frontier_proxy.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14weir/v1/router.proto\x1a\x13weir/v1/types.proto\"\xbe\x01\n\x0e\x46orwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x06prompt\x18\x02 \x01(\x0b\x32\x0f.weir.v1.Prompt\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\tresidency\x18\x04 \x01(\x0e\x32\x12.weir.v1.Residency\x12\x19\n\x0cmax_cost_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcontinue_from\x18\x06 \x01(\tB\x0f\n\r_max_cost_usd\"\x94\x01\n\x0f\x46orwardResponse\x12$\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x13.weir.v1.TokenDeltaH\x00\x12-\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x19.weir.v1.FrontierFinishedH\x00\x12#\n\x07handoff\x18\x03 \x01(\x0b\x32\x10.weir.v1.HandoffH\x00\x42\x07\n\x05\x65vent\"\x80\x01\n\x10\x46rontierFinished\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.weir.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x03(\x0b\x32\x0e.weir.v1.Usage\x12\x1f\n\x06timing\x18\x03 \x01(\x0b\x32\x0f.weir.v1.Timing\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.weir.v1.FrontierModel\"\xdc\x01\n\rFrontierModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15input_usd_per_million\x18\x03 \x01(\x01\x12\x1e\n\x16output_usd_per_million\x18\x04 \x01(\x01\x12\x13\n\x0bmax_context\x18\x05 \x01(\r\x12\x11\n\tavailable\x18\x06 \x01(\x08\x12\x10\n\x08stand_in\x18\x07 \x01(\x08\x12\x0e\n\x06replay\x18\x08 \x01(\x08\x12!\n\x07\x63ircuit\x18\t \x01(\x0e\x32\x10.weir.v1.Circuit\"S\n\x0fGetSpendRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x62y_day\x18\x02 \x01(\x08\x12\x10\n\x08\x66rom_day\x18\x03 \x01(\t\x12\x0e\n\x06to_day\x18\x04 \x01(\t\"X\n\x10GetSpendResponse\x12\x1d\n\x05spend\x18\x01 \x03(\x0b\x32\x0e.weir.v1.Spend\x12%\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x14.weir.v1.BudgetState\"\xb0\x02\n\x05Spend\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bsettled_usd\x18\x03 \x01(\x01\x12\x14\n\x0creserved_usd\x18\x04 \x01(\x01\x12\x17\n\nbudget_usd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03\x64\x61y\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x04\x12\x15\n\rprompt_tokens\x18\t \x01(\x04\x12\x1c\n\x14\x63\x61\x63hed_prompt_tokens\x18\n \x01(\x04\x12\x1a\n\x12\x63\x61\x63he_write_tokens\x18\x0b \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x0c \x01(\x04\x12\x18\n\x10reasoning_tokens\x18\r \x01(\x04\x42\r\n\x0b_budget_usd\"\x95\x01\n\x0b\x42udgetState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06period\x18\x03 \x01(\t\x12\x11\n\tlimit_usd\x18\x04 \x01(\x01\x12\x15\n\rcommitted_usd\x18\x05 \x01(\x01\x12-\n\tresets_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*_\n\x07\x43ircuit\x12\x17\n\x13\x43IRCUIT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43IRCUIT_CLOSED\x10\x01\x12\x10\n\x0c\x43IRCUIT_OPEN\x10\x02\x12\x15\n\x11\x43IRCUIT_HALF_OPEN\x10\x03\x32\xde\x01\n\x14\x46rontierProxyService\x12>\n\x07\x46orward\x12\x17.weir.v1.ForwardRequest\x1a\x18.weir.v1.ForwardResponse0\x01\x12\x45\n\nListModels\x12\x1a.weir.v1.ListModelsRequest\x1a\x1b.weir.v1.ListModelsResponse\x12?\n\x08GetSpend\x12\x18.weir.v1.GetSpendRequest\x1a\x19.weir.v1.GetSpendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.frontier_proxy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORWARDREQUEST']._serialized_start=63
-  _globals['_FORWARDREQUEST']._serialized_end=253
-  _globals['_FORWARDRESPONSE']._serialized_start=255
-  _globals['_FORWARDRESPONSE']._serialized_end=366
-  _globals['_FRONTIERFINISHED']._serialized_start=369
-  _globals['_FRONTIERFINISHED']._serialized_end=497
-  _globals['_LISTMODELSREQUEST']._serialized_start=499
-  _globals['_LISTMODELSREQUEST']._serialized_end=518
-  _globals['_LISTMODELSRESPONSE']._serialized_start=520
-  _globals['_LISTMODELSRESPONSE']._serialized_end=580
-  _globals['_FRONTIERMODEL']._serialized_start=583
-  _globals['_FRONTIERMODEL']._serialized_end=752
-  _globals['_GETSPENDREQUEST']._serialized_start=754
-  _globals['_GETSPENDREQUEST']._serialized_end=787
-  _globals['_GETSPENDRESPONSE']._serialized_start=789
-  _globals['_GETSPENDRESPONSE']._serialized_end=838
-  _globals['_SPEND']._serialized_start=840
-  _globals['_SPEND']._serialized_end=961
-  _globals['_FRONTIERPROXYSERVICE']._serialized_start=964
-  _globals['_FRONTIERPROXYSERVICE']._serialized_end=1186
+  _globals['_CIRCUIT']._serialized_start=1532
+  _globals['_CIRCUIT']._serialized_end=1627
+  _globals['_FORWARDREQUEST']._serialized_start=118
+  _globals['_FORWARDREQUEST']._serialized_end=308
+  _globals['_FORWARDRESPONSE']._serialized_start=311
+  _globals['_FORWARDRESPONSE']._serialized_end=459
+  _globals['_FRONTIERFINISHED']._serialized_start=462
+  _globals['_FRONTIERFINISHED']._serialized_end=590
+  _globals['_LISTMODELSREQUEST']._serialized_start=592
+  _globals['_LISTMODELSREQUEST']._serialized_end=611
+  _globals['_LISTMODELSRESPONSE']._serialized_start=613
+  _globals['_LISTMODELSRESPONSE']._serialized_end=673
+  _globals['_FRONTIERMODEL']._serialized_start=676
+  _globals['_FRONTIERMODEL']._serialized_end=896
+  _globals['_GETSPENDREQUEST']._serialized_start=898
+  _globals['_GETSPENDREQUEST']._serialized_end=981
+  _globals['_GETSPENDRESPONSE']._serialized_start=983
+  _globals['_GETSPENDRESPONSE']._serialized_end=1071
+  _globals['_SPEND']._serialized_start=1074
+  _globals['_SPEND']._serialized_end=1378
+  _globals['_BUDGETSTATE']._serialized_start=1381
+  _globals['_BUDGETSTATE']._serialized_end=1530
+  _globals['_FRONTIERPROXYSERVICE']._serialized_start=1630
+  _globals['_FRONTIERPROXYSERVICE']._serialized_end=1852
 # @@protoc_insertion_point(module_scope)

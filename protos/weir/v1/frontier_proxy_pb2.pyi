@@ -6,7 +6,10 @@ The one door to models outside: keys, budgets, redaction and prices live behind 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from weir.v1 import router_pb2 as _router_pb2
 from weir.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +21,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Circuit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CircuitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Circuit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CIRCUIT_UNSPECIFIED: _Circuit.ValueType  # 0
+    CIRCUIT_CLOSED: _Circuit.ValueType  # 1
+    CIRCUIT_OPEN: _Circuit.ValueType  # 2
+    """it failed or was slow too often"""
+    CIRCUIT_HALF_OPEN: _Circuit.ValueType  # 3
+    """one request at a time tries it"""
+
+class Circuit(_Circuit, metaclass=_CircuitEnumTypeWrapper):
+    """Whether a model is asked at present."""
+
+CIRCUIT_UNSPECIFIED: Circuit.ValueType  # 0
+CIRCUIT_CLOSED: Circuit.ValueType  # 1
+CIRCUIT_OPEN: Circuit.ValueType  # 2
+"""it failed or was slow too often"""
+CIRCUIT_HALF_OPEN: Circuit.ValueType  # 3
+"""one request at a time tries it"""
+Global___Circuit: _TypeAlias = Circuit  # noqa: Y015
 
 @_typing.final
 class ForwardRequest(_message.Message):
@@ -65,21 +92,27 @@ class ForwardResponse(_message.Message):
 
     DELTA_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    HANDOFF_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def delta(self) -> _types_pb2.TokenDelta: ...
     @_builtins.property
     def finished(self) -> Global___FrontierFinished: ...
+    @_builtins.property
+    def handoff(self) -> _router_pb2.Handoff:
+        """another model continues the text from here"""
+
     def __init__(
         self,
         *,
         delta: _types_pb2.TokenDelta | None = ...,
         finished: Global___FrontierFinished | None = ...,
+        handoff: _router_pb2.Handoff | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "handoff", b"handoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "finished", b"finished", "handoff", b"handoff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "finished", "handoff"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -160,6 +193,8 @@ class FrontierModel(_message.Message):
     MAX_CONTEXT_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     STAND_IN_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
+    CIRCUIT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     provider: _builtins.str
     input_usd_per_million: _builtins.float
@@ -168,6 +203,9 @@ class FrontierModel(_message.Message):
     available: _builtins.bool
     """false while its circuit is open"""
     stand_in: _builtins.bool
+    replay: _builtins.bool
+    """plays recordings"""
+    circuit: Global___Circuit.ValueType
     def __init__(
         self,
         *,
@@ -178,10 +216,12 @@ class FrontierModel(_message.Message):
         max_context: _builtins.int = ...,
         available: _builtins.bool = ...,
         stand_in: _builtins.bool = ...,
+        replay: _builtins.bool = ...,
+        circuit: Global___Circuit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "input_usd_per_million", b"input_usd_per_million", "max_context", b"max_context", "model", b"model", "output_usd_per_million", b"output_usd_per_million", "provider", b"provider", "stand_in", b"stand_in"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "circuit", b"circuit", "input_usd_per_million", b"input_usd_per_million", "max_context", b"max_context", "model", b"model", "output_usd_per_million", b"output_usd_per_million", "provider", b"provider", "replay", b"replay", "stand_in", b"stand_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,15 +232,28 @@ class GetSpendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TENANT_FIELD_NUMBER: _builtins.int
+    BY_DAY_FIELD_NUMBER: _builtins.int
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
+    """empty: all that the caller may see"""
+    by_day: _builtins.bool
+    """a row for each day (UTC), else one for all time"""
+    from_day: _builtins.str
+    """ISO 8601, inclusive; only with by_day"""
+    to_day: _builtins.str
+    """inclusive"""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
+        by_day: _builtins.bool = ...,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_day", b"by_day", "from_day", b"from_day", "tenant", b"tenant", "to_day", b"to_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,16 +264,20 @@ class GetSpendResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEND_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def spend(self) -> _containers.RepeatedCompositeFieldContainer[Global___Spend]: ...
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetState]: ...
     def __init__(
         self,
         *,
         spend: _abc.Iterable[Global___Spend] | None = ...,
+        budgets: _abc.Iterable[Global___BudgetState] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spend", b"spend"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "spend", b"spend"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,11 +292,32 @@ class Spend(_message.Message):
     SETTLED_USD_FIELD_NUMBER: _builtins.int
     RESERVED_USD_FIELD_NUMBER: _builtins.int
     BUDGET_USD_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     model: _builtins.str
     settled_usd: _builtins.float
     reserved_usd: _builtins.float
     budget_usd: _builtins.float
+    """of the tenant over all time, over all its models"""
+    day: _builtins.str
+    """of the row, ISO 8601; empty without by_day"""
+    provider: _builtins.str
+    attempts: _builtins.int
+    prompt_tokens: _builtins.int
+    cached_prompt_tokens: _builtins.int
+    """of the prompt tokens"""
+    cache_write_tokens: _builtins.int
+    """of the prompt tokens"""
+    completion_tokens: _builtins.int
+    reasoning_tokens: _builtins.int
+    """of the completion tokens"""
     def __init__(
         self,
         *,
@@ -248,13 +326,64 @@ class Spend(_message.Message):
         settled_usd: _builtins.float = ...,
         reserved_usd: _builtins.float = ...,
         budget_usd: _builtins.float | None = ...,
+        day: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_prompt_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_usd", b"_budget_usd", "budget_usd", b"budget_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_usd", b"_budget_usd", "budget_usd", b"budget_usd", "model", b"model", "reserved_usd", b"reserved_usd", "settled_usd", b"settled_usd", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_usd", b"_budget_usd", "attempts", b"attempts", "budget_usd", b"budget_usd", "cache_write_tokens", b"cache_write_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "day", b"day", "model", b"model", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reasoning_tokens", b"reasoning_tokens", "reserved_usd", b"reserved_usd", "settled_usd", b"settled_usd", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_usd: _TypeAlias = _typing.Literal["budget_usd"]  # noqa: Y015
     _WhichOneofArgType__budget_usd: _TypeAlias = _typing.Literal["_budget_usd", b"_budget_usd"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_usd) -> _WhichOneofReturnType__budget_usd | None: ...
 
 Global___Spend: _TypeAlias = Spend  # noqa: Y015
+
+@_typing.final
+class BudgetState(_message.Message):
+    """What is left of a budget in its present period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    LIMIT_USD_FIELD_NUMBER: _builtins.int
+    COMMITTED_USD_FIELD_NUMBER: _builtins.int
+    RESETS_AT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """empty: requests without a tenant; "*": all tenants together"""
+    model: _builtins.str
+    """empty: all models"""
+    period: _builtins.str
+    """"day", "month", "total" """
+    limit_usd: _builtins.float
+    committed_usd: _builtins.float
+    """settled and reserved"""
+    @_builtins.property
+    def resets_at(self) -> _timestamp_pb2.Timestamp:
+        """absent for "total" """
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        model: _builtins.str = ...,
+        period: _builtins.str = ...,
+        limit_usd: _builtins.float = ...,
+        committed_usd: _builtins.float = ...,
+        resets_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resets_at", b"resets_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_usd", b"committed_usd", "limit_usd", b"limit_usd", "model", b"model", "period", b"period", "resets_at", b"resets_at", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetState: _TypeAlias = BudgetState  # noqa: Y015

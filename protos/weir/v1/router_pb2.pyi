@@ -308,7 +308,7 @@ Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
 
 @_typing.final
 class Handoff(_message.Message):
-    """Another tier takes over from here."""
+    """Another tier, or another model of the frontier, takes over from here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -316,10 +316,14 @@ class Handoff(_message.Message):
     TO_TIER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     KEPT_TOKENS_FIELD_NUMBER: _builtins.int
+    FROM_MODEL_FIELD_NUMBER: _builtins.int
+    TO_MODEL_FIELD_NUMBER: _builtins.int
     from_tier: _types_pb2.Tier.ValueType
     to_tier: _types_pb2.Tier.ValueType
     kept_tokens: _builtins.int
     """of those generated before; what was sent is always kept"""
+    from_model: _builtins.str
+    to_model: _builtins.str
     @_builtins.property
     def reason(self) -> Global___Reason: ...
     def __init__(
@@ -329,10 +333,12 @@ class Handoff(_message.Message):
         to_tier: _types_pb2.Tier.ValueType = ...,
         reason: Global___Reason | None = ...,
         kept_tokens: _builtins.int = ...,
+        from_model: _builtins.str = ...,
+        to_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_tier", b"from_tier", "kept_tokens", b"kept_tokens", "reason", b"reason", "to_tier", b"to_tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_model", b"from_model", "from_tier", b"from_tier", "kept_tokens", b"kept_tokens", "reason", b"reason", "to_model", b"to_model", "to_tier", b"to_tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

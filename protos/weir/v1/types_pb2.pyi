@@ -453,6 +453,10 @@ class Usage(_message.Message):
     COST_USD_FIELD_NUMBER: _builtins.int
     STAND_IN_FIELD_NUMBER: _builtins.int
     PASSES_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    REPLAY_FIELD_NUMBER: _builtins.int
     tier: Global___Tier.ValueType
     model: _builtins.str
     prompt_tokens: _builtins.int
@@ -465,6 +469,14 @@ class Usage(_message.Message):
     """a local stand-in answered for a model that is not configured"""
     passes: _builtins.int
     """of the verifier, after the prompt's; 0 outside the hybrid tier"""
+    cache_write_tokens: _builtins.int
+    """of the prompt; priced apart by some providers"""
+    reasoning_tokens: _builtins.int
+    """of the completion; never sent"""
+    provider: _builtins.str
+    """frontier attempts only"""
+    replay: _builtins.bool
+    """a recording was played"""
     def __init__(
         self,
         *,
@@ -478,10 +490,14 @@ class Usage(_message.Message):
         cost_usd: _builtins.float = ...,
         stand_in: _builtins.bool = ...,
         passes: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
+        provider: _builtins.str = ...,
+        replay: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "drafted_tokens", b"drafted_tokens", "model", b"model", "passes", b"passes", "prompt_tokens", b"prompt_tokens", "stand_in", b"stand_in", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_prompt_tokens", b"cached_prompt_tokens", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "drafted_tokens", b"drafted_tokens", "model", b"model", "passes", b"passes", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "reasoning_tokens", b"reasoning_tokens", "replay", b"replay", "stand_in", b"stand_in", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,9 +70,9 @@ class AnswerView:
         """Say, between the lines, that another tier goes on."""
         if self._notes.is_terminal:
             self.end_line()
-            self._notes.print(
-                Text(f"[{handoff.from_tier} -> {handoff.to_tier}: {handoff.reason.code}]", style="dim")
-            )
+            source = handoff.from_model or handoff.from_tier
+            target = handoff.to_model or handoff.to_tier
+            self._notes.print(Text(f"[{source} -> {target}: {handoff.reason.code}]", style="dim"))
 
     def end_line(self) -> None:
         """Begin a new line unless one has begun."""

@@ -91,12 +91,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """Another tier takes over; the text sent so far stands."""
+    """Another tier takes over, or another of its models; the text sent so far stands.
+
+    Models are named where one tier goes on with another of its own.
+    """
 
     from_tier: Tier | None
     to_tier: Tier | None
     reason: Reason
     kept_tokens: int
+    from_model: str = ""
+    to_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,10 @@ class Usage:
     cost_usd: float
     stand_in: bool
     passes: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    provider: str = ""
+    replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +205,10 @@ def _usage(proto: types_pb2.Usage) -> Usage:
         passes=proto.passes,
         cost_usd=proto.cost_usd,
         stand_in=proto.stand_in,
+        cache_write_tokens=proto.cache_write_tokens,
+        reasoning_tokens=proto.reasoning_tokens,
+        provider=proto.provider,
+        replay=proto.replay,
     )
 
 
@@ -209,7 +222,14 @@ def event(proto: router_pb2.GenerateResponse) -> Event | None:
             return Delta(delta.text, _source(delta.source), tuple(_token(token) for token in delta.tokens))
         case "handoff":
             hand = proto.handoff
-            return Handoff(_tier(hand.from_tier), _tier(hand.to_tier), _reason(hand.reason), hand.kept_tokens)
+            return Handoff(
+                _tier(hand.from_tier),
+                _tier(hand.to_tier),
+                _reason(hand.reason),
+                hand.kept_tokens,
+                hand.from_model,
+                hand.to_model,
+            )
         case "finished":
             return _finished(proto.finished)
     return None

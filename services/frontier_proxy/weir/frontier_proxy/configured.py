@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from weir.common.config import ConfigError, Settings
-from weir.common.config.model import Provider as ProviderSettings
+from weir.common.config.frontier import Provider as ProviderSettings
 from weir.frontier_proxy.keys import WELL_KNOWN, find_key, key_source
 from weir.frontier_proxy.prices import ModelPrice, load_prices
 from weir.frontier_proxy.providers.anthropic import AnthropicProvider

@@ -9,12 +9,21 @@ from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
 from weir.engines.base import FinishReason
-from weir.frontier_proxy.domain import AttemptUsage, Done, Finish, ForwardSpec, TokenCounts, to_nano, to_usd
+from weir.frontier_proxy.domain import (
+    AttemptUsage,
+    Done,
+    Finish,
+    ForwardSpec,
+    Switched,
+    TokenCounts,
+    to_nano,
+    to_usd,
+)
 from weir.frontier_proxy.ledger import SpendRow
 from weir.frontier_proxy.providers.base import Delta, Finished, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.selection import ModelStatus
 from weir.v1 import frontier_proxy_pb2 as pb
-from weir.v1 import slm_worker_pb2, types_pb2
+from weir.v1 import router_pb2, slm_worker_pb2, types_pb2
 
 _RESIDENCIES: dict[int, ResidencyName | None] = {
     types_pb2.RESIDENCY_UNSPECIFIED: None,
@@ -56,16 +65,29 @@ def _bad_policy(path: str, problem: str) -> WeirError:
     return WeirError(ErrorCode.INVALID_POLICY, f"{path} {problem}.", fields={path: problem})
 
 
-def forward_response(event: str | Done) -> pb.ForwardResponse:
-    """Convert new text, or the end."""
+def forward_response(event: str | Switched | Done) -> pb.ForwardResponse:
+    """Convert new text, a change of models, or the end."""
     if isinstance(event, str):
         return pb.ForwardResponse(delta=types_pb2.TokenDelta(text=event, source=types_pb2.SOURCE_FRONTIER))
+    if isinstance(event, Switched):
+        return pb.ForwardResponse(handoff=_handoff(event))
     finished = pb.FrontierFinished(
         finish_reason=_FINISHES[event.finish], usage=[_usage(attempt) for attempt in event.usage]
     )
     finished.timing.time_to_first_token.FromNanoseconds(round(event.first_token_s * 1e9))
     finished.timing.total.FromNanoseconds(round(event.total_s * 1e9))
     return pb.ForwardResponse(finished=finished)
+
+
+def _handoff(switched: Switched) -> router_pb2.Handoff:
+    return router_pb2.Handoff(
+        from_tier=types_pb2.TIER_FRONTIER,
+        to_tier=types_pb2.TIER_FRONTIER,
+        reason=router_pb2.Reason(code=switched.code, detail=switched.detail),
+        kept_tokens=switched.kept_tokens,
+        from_model=switched.from_model,
+        to_model=switched.to_model,
+    )
 
 
 def _usage(attempt: AttemptUsage) -> types_pb2.Usage:
@@ -77,6 +99,10 @@ def _usage(attempt: AttemptUsage) -> types_pb2.Usage:
         completion_tokens=attempt.counts.completion,
         cost_usd=to_usd(attempt.cost_nano),
         stand_in=attempt.stand_in,
+        cache_write_tokens=attempt.counts.cache_write,
+        reasoning_tokens=attempt.counts.reasoning,
+        provider=attempt.provider,
+        replay=attempt.replay,
     )
 
 

@@ -32,12 +32,14 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Tokens of one attempt. ``cached`` and ``cache_write`` are parts of ``prompt``."""
+    """Tokens of one attempt. ``cached`` and ``cache_write`` are parts of ``prompt``, ``reasoning`` is one of
+    ``completion``."""
 
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     cache_write: int = 0
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,18 @@ class AttemptUsage:
     counts: TokenCounts = field(default_factory=TokenCounts)
     cost_nano: int = 0
     stand_in: bool = False
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """Another model continues the text that was sent; ``code`` is the error that ended the first."""
+
+    from_model: str
+    to_model: str
+    code: str
+    detail: str
+    kept_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ def event_to_proto(
             to_tier=TIER_VALUES[event.target],
             reason=_reason(event.reason),
             kept_tokens=event.kept_tokens,
+            from_model=event.from_model,
+            to_model=event.to_model,
         )
         return router_pb2.GenerateResponse(handoff=handoff)
     return router_pb2.GenerateResponse(finished=_finished(event))
@@ -150,7 +152,9 @@ def handover_from_proto(handoff: router_pb2.Handoff) -> d.Handover:
         _TIERS.get(handoff.from_tier, d.Tier.HYBRID),
         _TIERS.get(handoff.to_tier, d.Tier.FRONTIER),
     )
-    return d.Handover(source, target, reason, handoff.kept_tokens)
+    return d.Handover(
+        source, target, reason, handoff.kept_tokens, handoff.from_model, handoff.to_model
+    )
 
 
 def usage_from_proto(usage: types_pb2.Usage, tier: d.Tier) -> d.Usage:
@@ -166,6 +170,10 @@ def usage_from_proto(usage: types_pb2.Usage, tier: d.Tier) -> d.Usage:
         usage.cost_usd,
         usage.stand_in,
         usage.passes,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+        usage.provider,
+        usage.replay,
     )
 
 
@@ -208,6 +216,10 @@ def _usage(usage: d.Usage) -> types_pb2.Usage:
         cost_usd=usage.cost_usd,
         stand_in=usage.stand_in,
         passes=usage.passes,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        provider=usage.provider,
+        replay=usage.replay,
     )
 
 

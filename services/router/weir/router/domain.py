@@ -183,6 +183,10 @@ class Usage:
     cost_usd: float = 0.0
     stand_in: bool = False
     passes: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    provider: str = ""
+    replay: bool = False
 
 
 class Finish(StrEnum):
@@ -195,12 +199,14 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Another tier takes over from here."""
+    """Another tier takes over from here, or within one tier another model, which is then named."""
 
     source: Tier
     target: Tier
     reason: Reason
     kept_tokens: int = 0
+    from_model: str = ""
+    to_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

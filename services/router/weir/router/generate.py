@@ -163,8 +163,9 @@ class DataPlane:
                 return event
             return types_pb2.TokenDelta(text=event.text, source=event.source) if event.text else None
         if isinstance(event, Handover):
-            progress.handovers += 1
-            progress.escalated = True
+            if event.source is not event.target:
+                progress.handovers += 1
+                progress.escalated = True
             spans.handed_over(event)
             return event
         return await self._finish(plan, progress, event, capped=capped)

@@ -166,8 +166,13 @@ def forward_request(
     )
 
 
-def frontier_event(response: frontier_proxy_pb2.ForwardResponse) -> Delta | FrontierEnd:
+def frontier_event(response: frontier_proxy_pb2.ForwardResponse) -> Delta | Handoff | FrontierEnd:
     """Convert one event of the frontier's part."""
+    if response.HasField("handoff"):
+        told = response.handoff
+        return Handoff(
+            told.reason.code, told.reason.detail, told.kept_tokens, told.from_model, told.to_model
+        )
     if response.HasField("finished"):
         finished = response.finished
         ending = _ENDING_OF.get(finished.finish_reason, Ending.STOP)
@@ -194,6 +199,10 @@ def _attempt(usage: types_pb2.Usage) -> Attempt:
         cost_usd=usage.cost_usd,
         stand_in=usage.stand_in,
         frontier=True,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        provider=usage.provider,
+        replay=usage.replay,
     )
 
 
@@ -203,10 +212,12 @@ def event_response(event: Event) -> verifier_pb2.GenerateVerifiedResponse:
         return verifier_pb2.GenerateVerifiedResponse(delta=_delta(event))
     if isinstance(event, Handoff):
         handoff = router_pb2.Handoff(
-            from_tier=types_pb2.TIER_HYBRID,
+            from_tier=types_pb2.TIER_FRONTIER if event.from_model else types_pb2.TIER_HYBRID,
             to_tier=types_pb2.TIER_FRONTIER,
             reason=router_pb2.Reason(code=event.code, detail=event.detail),
             kept_tokens=event.kept_tokens,
+            from_model=event.from_model,
+            to_model=event.to_model,
         )
         return verifier_pb2.GenerateVerifiedResponse(handoff=handoff)
     return verifier_pb2.GenerateVerifiedResponse(finished=_finished(event))
@@ -272,6 +283,10 @@ def _usage(attempt: Attempt) -> types_pb2.Usage:
         cost_usd=attempt.cost_usd,
         stand_in=attempt.stand_in,
         passes=attempt.passes,
+        cache_write_tokens=attempt.cache_write_tokens,
+        reasoning_tokens=attempt.reasoning_tokens,
+        provider=attempt.provider,
+        replay=attempt.replay,
     )
 
 

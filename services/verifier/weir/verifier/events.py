@@ -58,11 +58,16 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """The frontier takes over; the ``kept_tokens`` generated here before it stand."""
+    """The frontier takes over; the ``kept_tokens`` generated before it stand.
+
+    With models named, the frontier has it already and another of its models takes over.
+    """
 
     code: str
     detail: str
     kept_tokens: int
+    from_model: str = ""
+    to_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,10 @@ class Attempt:
     cost_usd: float = 0.0
     stand_in: bool = False
     frontier: bool = False
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    provider: str = ""
+    replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

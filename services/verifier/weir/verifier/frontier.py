@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from weir.common.calls import stream_from
 from weir.common.errors import ErrorCode, WeirError
 from weir.verifier import convert
-from weir.verifier.events import Delta, FrontierEnd, Job, Residency
+from weir.verifier.events import Delta, FrontierEnd, Handoff, Job, Residency
 from weir.verifier.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class Frontier:
 
     async def forward(
         self, job: Job, said: str, max_tokens: int
-    ) -> AsyncGenerator[Delta | FrontierEnd, None]:
-        """Stream what follows ``said``, ending with one ``FrontierEnd``.
+    ) -> AsyncGenerator[Delta | Handoff | FrontierEnd, None]:
+        """Stream what follows ``said``, ending with one ``FrontierEnd``; a ``Handoff`` says that another of
+        the frontier's models goes on.
 
         Raises:
             WeirError: RESIDENCY_FORBIDDEN before anything is sent; whatever the proxy says; TIER_UNAVAILABLE

@@ -152,7 +152,7 @@ class Handover:
                         yield self._handoff(kept_tokens)
                     if isinstance(event, FrontierEnd):
                         self.attempts = event.attempts
-                    elif gap and event.text:
+                    elif gap and isinstance(event, Delta) and event.text:
                         event, gap = replace(event, text=joined(gap, event.text)), ""
                     yield event
         except WeirError as error:

@@ -261,45 +261,6 @@ class Services(Section):
     frontier_proxy: FrontierProxyService = FrontierProxyService()
 
 
-class Provider(Section):
-    """A frontier provider. Its key comes from the environment or a file, never from this section."""
-
-    kind: Literal["openai", "anthropic", "gemini", "openai_compatible"]
-    base_url: str | None = None
-    api_key_env: str | None = None
-    api_key_file: Path | None = None
-    # Of this provider, in the order of preference.
-    models: list[str] = []
-    # Whether an openai_compatible server continues a last assistant turn (`continue_final_message`).
-    prefill: bool = False
-    connect_timeout_s: Seconds = 5
-    first_token_timeout_s: Seconds = 60
-    inter_token_timeout_s: Seconds = 30
-
-
-class Price(Section):
-    """USD per million tokens and the date on which they were read."""
-
-    input_usd_per_million: Annotated[float, Field(ge=0)]
-    cached_input_usd_per_million: Annotated[float, Field(ge=0)] | None = None
-    output_usd_per_million: Annotated[float, Field(ge=0)]
-    max_context: Annotated[int, Field(gt=0)] = 128_000
-    as_of: str
-
-
-class Frontier(Section):
-    """Providers, prices and budgets of the frontier proxy."""
-
-    # Empty: the well-known providers whose key variables are set.
-    providers: dict[str, Provider] = {}
-    # Over the packaged price table.
-    prices: dict[str, Price] = {}
-    # USD per tenant; the empty name is the tenant of requests that state none.
-    budgets_usd: dict[str, Annotated[float, Field(ge=0)]] = {}
-    # Whether the local stand-in may answer where no provider is configured.
-    stand_in: bool = True
-
-
 class Models(Section):
     """The model store."""
 

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from weir.common.config import model
+from weir.common.config.frontier import Frontier
 from weir.common.config.routing import Routing
+from weir.common.config.tenancy import Tenancy
 
 
 class ConfigError(ValueError):
@@ -35,7 +37,8 @@ class Settings(BaseSettings):
     tiers: model.Tiers = model.Tiers()
     observability: model.Observability = model.Observability()
     services: model.Services = model.Services()
-    frontier: model.Frontier = model.Frontier()
+    frontier: Frontier = Frontier()
+    tenancy: Tenancy = Tenancy()
     models: model.Models = model.Models()
     state: model.State = model.State()
     viewer: model.Viewer = model.Viewer()

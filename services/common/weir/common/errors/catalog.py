@@ -57,6 +57,18 @@ CATALOG = MappingProxyType(
             _S.FAILED_PRECONDITION,
             "The answer would cost more than max_cost_usd; raise it or shorten the answer.",
         ),
+        C.UNAUTHENTICATED: Entry(
+            _S.UNAUTHENTICATED, "The credentials are missing or not valid; send a valid key or token."
+        ),
+        C.TENANT_FORBIDDEN: Entry(
+            _S.PERMISSION_DENIED, "The tenant may not do this; ask the operator for the right to it."
+        ),
+        C.TENANT_RATE: Entry(
+            _S.RESOURCE_EXHAUSTED, "The tenant sends more than it may in a minute; retry after the delay.", 1.0
+        ),
+        C.LEDGER_UNAVAILABLE: Entry(
+            _S.UNAVAILABLE, "The ledger cannot be written, so nothing may be spent; retry later.", 5.0
+        ),
         C.BUDGET_EXHAUSTED: Entry(_S.RESOURCE_EXHAUSTED, "The tenant's budget is spent; raise it or wait."),
         C.QUEUE_FULL: Entry(
             _S.RESOURCE_EXHAUSTED, "The server is at capacity; retry after the given delay.", 1.0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.common.errors import ErrorCode, WeirError
-from weir.frontier_proxy.ledger import Reservation, SqliteLedger
+from weir.frontier_proxy.ledger.sqlite import Reservation, SqliteLedger
 
 BUDGETS = {"acme": 1000, "": 50}
 OPERATIONS = st.lists(

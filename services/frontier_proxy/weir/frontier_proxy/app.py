@@ -12,7 +12,7 @@ from weir.common.state import state_directory
 from weir.frontier_proxy.configured import select
 from weir.frontier_proxy.domain import to_nano
 from weir.frontier_proxy.forward import Forwarder
-from weir.frontier_proxy.ledger import SqliteLedger
+from weir.frontier_proxy.ledger.sqlite import SqliteLedger
 from weir.frontier_proxy.plan import Planner
 from weir.frontier_proxy.providers.http import HttpClient
 from weir.frontier_proxy.providers.stand_in import StandInProvider

@@ -11,7 +11,7 @@ import structlog
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.domain import AttemptUsage, Finish, TokenCounts
 from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate, token_estimate
-from weir.frontier_proxy.ledger import Ledger
+from weir.frontier_proxy.ledger.sqlite import Ledger
 from weir.frontier_proxy.meters import AttemptTelemetry
 from weir.frontier_proxy.providers.base import Finished, Pace, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.selection import Candidate

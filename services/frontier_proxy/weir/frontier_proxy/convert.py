@@ -19,7 +19,7 @@ from weir.frontier_proxy.domain import (
     to_nano,
     to_usd,
 )
-from weir.frontier_proxy.ledger import SpendRow
+from weir.frontier_proxy.ledger.sqlite import SpendRow
 from weir.frontier_proxy.providers.base import Delta, Finished, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.selection import ModelStatus
 from weir.v1 import frontier_proxy_pb2 as pb

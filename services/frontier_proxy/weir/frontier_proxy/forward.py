@@ -16,7 +16,7 @@ from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.attempt import Attempt
 from weir.frontier_proxy.domain import AttemptUsage, Done, ForwardSpec, to_usd
-from weir.frontier_proxy.ledger import Ledger
+from weir.frontier_proxy.ledger.sqlite import Ledger
 from weir.frontier_proxy.plan import Planner
 from weir.frontier_proxy.restart import NotContinuedError
 from weir.frontier_proxy.selection import Candidate, Selection

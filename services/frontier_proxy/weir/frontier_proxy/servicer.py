@@ -8,7 +8,7 @@ from contextlib import aclosing
 from weir.common.grpc_types import ServicerContext
 from weir.frontier_proxy import convert
 from weir.frontier_proxy.forward import Forwarder
-from weir.frontier_proxy.ledger import Ledger
+from weir.frontier_proxy.ledger.sqlite import Ledger
 from weir.frontier_proxy.selection import Selection
 from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import frontier_proxy_pb2_grpc

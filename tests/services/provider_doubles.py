@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ DATA = Path(__file__).parents[1] / "data" / "frontier"
 ANSWER = "Ein Wehr hält den Fluss auf: 水🌊."
 RECORDED = {
     "openai": (DATA / "openai_chat.sse").read_bytes(),
+    "openai_responses": (DATA / "openai_responses.sse").read_bytes(),
     "anthropic": (DATA / "anthropic_messages.sse").read_bytes(),
     "gemini": (DATA / "gemini_generate.sse").read_bytes(),
 }
@@ -90,6 +92,8 @@ class ProviderDouble:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        # The other end of each request's connection.
+        self.peers: list[object] = []
         self.url = ""
 
     def will(self, *replies: Reply) -> Reply:
@@ -101,20 +105,21 @@ class ProviderDouble:
         self.bodies.append(await request.json())
         self.headers.append(dict(request.headers))
         self.paths.append(request.path_qs)
+        self.peers.append(request.transport and request.transport.get_extra_info("peername"))
         if not self.replies:
             return web.json_response({"error": {"type": "unexpected_request"}}, status=500)
         return await self.replies.popleft().write(request)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ProviderDouble]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ProviderDouble]:
         """Serve on a free port; at the end no queued reply may be left."""
         app = web.Application()
         app.router.add_post("/{path:.*}", self._handle)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+            self.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/v1"
             yield self
         finally:
             await runner.cleanup()
@@ -151,8 +156,13 @@ async def proxy(settings: Settings) -> AsyncIterator[Proxy]:
 
 
 def configured(settings: Settings, **sections: Any) -> Settings:
-    """The settings with other ``frontier``, ``tiers`` or ``services`` sections."""
-    return Settings.model_validate({**settings.model_dump(exclude_unset=True), **sections})
+    """The settings with other ``frontier``, ``tiers`` or ``services`` sections; loopback is allowed."""
+    changed = {**settings.model_dump(exclude_unset=True), **sections}
+    frontier = changed.get("frontier", {})
+    if providers := frontier.get("providers"):
+        reachable = {name: {"allow_private": True, **given} for name, given in providers.items()}
+        changed["frontier"] = {**frontier, "providers": reachable}
+    return Settings.model_validate(changed)
 
 
 def ask(text: str = "What is a weir?", **fields: Any) -> pb.ForwardRequest:

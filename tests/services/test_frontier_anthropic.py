@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.services.provider_doubles import (
@@ -19,6 +20,8 @@ from tests.services.provider_doubles import (
     proxy,
 )
 from weir.common.config import Settings
+from weir.common.errors import ErrorCode
+from weir.common.errors.grpc import from_rpc_error
 from weir.v1 import types_pb2
 
 MODEL = "claude-haiku-4-5"
@@ -138,3 +141,40 @@ async def test_a_length_cut_is_told(anthropic: ProviderDouble, running: Proxy) -
     anthropic.will(Reply([cut]))
     _, finished = await running.forward(ask())
     assert finished.finish_reason == types_pb2.FINISH_REASON_LENGTH
+
+
+async def test_what_was_written_to_the_cache_and_thought_is_told_and_priced_by_its_class(
+    anthropic: ProviderDouble, running: Proxy
+) -> None:
+    start = {"input_tokens": 10, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30}
+    end = {"output_tokens": 50, "output_tokens_details": {"thinking_tokens": 40}}
+    stream = [
+        event("message_start", message={"usage": {**start, "output_tokens": 1}}),
+        event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "A dam, then."}),
+        event("content_block_delta", index=1, delta={"type": "text_delta", "text": "A dam."}),
+        event("message_delta", delta={"stop_reason": "end_turn"}, usage=end),
+        event("message_stop"),
+    ]
+    anthropic.will(Reply(stream))
+    text, finished = await running.forward(ask())
+    assert text == "A dam."
+    (usage,) = finished.usage
+    assert (usage.prompt_tokens, usage.cached_prompt_tokens, usage.cache_write_tokens) == (60, 20, 30)
+    assert (usage.completion_tokens, usage.reasoning_tokens) == (50, 40)
+    assert usage.cost_usd == pytest.approx((10 * 1 + 20 * 0.1 + 30 * 1.25 + 50 * 5) / 1e6, abs=1e-12)
+
+
+async def test_a_used_up_limit_says_how_long_to_wait_by_the_answers_own_clock(
+    anthropic: ProviderDouble, running: Proxy
+) -> None:
+    limits = {
+        "Date": "Sun, 22 Nov 2020 12:00:00 GMT",
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "0",
+        "anthropic-ratelimit-requests-reset": "2020-11-22T12:00:41Z",
+    }
+    anthropic.will(Reply([b'{"error": {"type": "rate_limit_error"}}'], status=429, headers=limits))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.forward(ask())
+    error = from_rpc_error(caught.value)
+    assert (error.code, error.retry_after_s) == (ErrorCode.RATE_LIMITED, 41)

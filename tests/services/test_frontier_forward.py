@@ -122,16 +122,17 @@ async def test_a_rate_limit_carries_the_providers_delay(first: ProviderDouble, o
     assert 0 < again.retry_after_s <= 7
 
 
-async def test_a_failure_before_the_first_text_falls_back_and_both_attempts_are_told(
+async def test_a_failure_before_the_first_text_falls_back_and_all_attempts_are_told(
     first: ProviderDouble, second: ProviderDouble, two: Settings
 ) -> None:
-    first.will(error_reply(503, {"type": "server_error"}))
+    first.will(*(error_reply(503, {"type": "server_error"}) for _ in range(2)))
     second.will(Reply([RECORDED["anthropic"]]))
     async with proxy(two) as running:
         text, finished = await running.forward(ask())
         spent = await settled(running)
     assert text == ANSWER
     assert [(u.model, u.cost_usd > 0) for u in finished.usage] == [
+        ("gpt-4o", False),
         ("gpt-4o", False),
         ("claude-haiku-4-5", True),
     ]
@@ -171,7 +172,8 @@ async def test_a_stream_that_breaks_after_text_says_so_and_is_priced(
     first: ProviderDouble, second: ProviderDouble, two: Settings, cut: bool
 ) -> None:
     first.will(Reply(openai_chunks("A weir ", "holds", finish=None), cut=cut))
-    async with proxy(two) as running:
+    frontier = {**two.frontier.model_dump(), "after_first_text": "fail"}
+    async with proxy(configured(two, frontier=frontier)) as running:
         error = await failure(running, ask())
         spent = await settled(running)
     assert error.code is ErrorCode.STREAM_BROKEN

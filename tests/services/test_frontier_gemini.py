@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import grpc
@@ -18,6 +19,8 @@ from tests.services.provider_doubles import (
     proxy,
 )
 from weir.common.config import Settings
+from weir.common.errors import ErrorCode
+from weir.common.errors.grpc import from_rpc_error
 from weir.v1 import types_pb2
 
 MODEL = "gemini-2.5-flash"
@@ -103,3 +106,38 @@ async def test_a_continued_answer_is_asked_for_in_words_and_its_repetition_is_cu
     *_, model, instruction = gemini.bodies[0]["contents"]
     assert model == {"role": "model", "parts": [{"text": standing}]}
     assert instruction["role"] == "user"
+
+
+def google_error(code: int, status: str, *details: dict[str, str]) -> Reply:
+    body = {"error": {"code": code, "message": "Sorry.", "status": status, "details": list(details)}}
+    return Reply([json.dumps(body).encode()], status=code)
+
+
+async def test_the_delay_of_a_rate_limit_is_in_its_body(gemini: ProviderDouble, running: Proxy) -> None:
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    gemini.will(google_error(429, "RESOURCE_EXHAUSTED", delay))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.forward(ask())
+    error = from_rpc_error(caught.value)
+    assert (error.code, error.retry_after_s) == (ErrorCode.RATE_LIMITED, 34.5)
+
+
+async def test_a_model_that_lost_its_way_is_asked_again(gemini: ProviderDouble, running: Proxy) -> None:
+    usage = {"promptTokenCount": 25, "thoughtsTokenCount": 6}
+    lost = {"candidates": [{"finishReason": "MALFORMED_RESPONSE"}], "usageMetadata": usage}
+    gemini.will(Reply([b"data: " + json.dumps(lost).encode() + b"\r\n\r\n"]), Reply([RECORDED["gemini"]]))
+    text, finished = await running.forward(ask())
+    assert text == ANSWER
+    failed, good = finished.usage
+    assert (failed.prompt_tokens, failed.completion_tokens, failed.reasoning_tokens) == (25, 6, 6)
+    assert (good.completion_tokens, good.reasoning_tokens) == (14, 4)
+
+
+async def test_a_blocked_prompt_costs_what_is_reported(gemini: ProviderDouble, running: Proxy) -> None:
+    blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 25}}
+    gemini.will(Reply([b"data: " + json.dumps(blocked).encode() + b"\r\n\r\n"]))
+    with pytest.raises(grpc.aio.AioRpcError, match="content filter") as caught:
+        await running.forward(ask())
+    error = from_rpc_error(caught.value)
+    assert error.code is ErrorCode.PROVIDER_REJECTED
+    assert float(error.metadata["cost_usd"]) == pytest.approx(25 * 0.3 / 1e6, abs=1e-9)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -20,12 +25,15 @@ from tests.services.provider_doubles import (
     ask,
     configured,
     error_reply,
+    openai_chunks,
     proxy,
 )
+from tests.tiny_names import write_tiny_names
 from tests.tracing import test_tracing as tracing
 from weir.common import conventions as names
-from weir.common.config import Settings
+from weir.common.config import ConfigError, Settings
 from weir.frontier_proxy import meters
+from weir.v1 import types_pb2
 
 KEY = "sk-double-0123456789abcdefghij"
 
@@ -77,6 +85,85 @@ async def test_a_key_may_come_from_a_file_or_a_named_variable(
         async with proxy(using(settings, base_url=openai.url, **source)) as running:
             await running.forward(ask())
     assert [h["Authorization"] for h in openai.headers] == ["Bearer sk-from-file", "Bearer sk-from-variable"]
+
+
+async def test_a_rotated_key_is_used_by_the_next_request_without_a_restart(
+    openai: ProviderDouble, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("sk-first")
+    openai.will(*(Reply([RECORDED["openai"]]) for _ in range(3)))
+    async with proxy(using(settings, base_url=openai.url, api_key_file=str(tmp_path / "key"))) as running:
+        await running.forward(ask())
+        (tmp_path / "key").write_text("sk-second")
+        await running.forward(ask())
+        (tmp_path / "key").write_text("")
+        await running.forward(ask())
+    sent = [headers["Authorization"].removeprefix("Bearer ") for headers in openai.headers]
+    assert sent == ["sk-first", "sk-second", "sk-second"]
+
+
+async def test_a_rotated_key_closes_the_circuit_that_the_refused_one_had_opened(
+    openai: ProviderDouble, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("sk-expired")
+    provider = {"kind": "openai", "base_url": openai.url, "api_key_file": str(tmp_path / "key")}
+    breaker = {"consecutive_failures": 1}
+    changed = configured(settings, frontier={"providers": {"openai": provider}, "circuit_breaker": breaker})
+    openai.will(error_reply(401, {"code": "invalid_api_key"}), Reply([RECORDED["openai"]]))
+    async with proxy(changed) as running:
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await running.forward(ask())
+        assert len(openai.headers) == 1
+        (tmp_path / "key").write_text("sk-renewed")
+        text, _ = await running.forward(ask())
+    assert text == ANSWER
+
+
+async def test_names_leave_as_placeholders_and_come_back_in_the_stream(
+    openai: ProviderDouble, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    openai.will(Reply(openai_chunks("Dear [NA", "ME_", "1", "], it is [EMAIL_1]", ".")))
+    providers = {"openai": {"kind": "openai", "base_url": openai.url}}
+    model = str(write_tiny_names(tmp_path / "names"))
+    changed = configured(settings, frontier={"providers": providers, "names_model": model})
+    async with proxy(changed) as running:
+        request = ask("Tell Ada Lovelace that it is ada@example.org.", residency=types_pb2.RESIDENCY_REDACTED)
+        text, _ = await running.forward(request)
+    assert text == "Dear Ada Lovelace, it is ada@example.org."
+    sent = json.dumps(openai.bodies[0]).lower()
+    assert "lovelace" not in sent
+    assert "example.org" not in sent
+
+
+async def test_a_provider_on_a_private_address_stops_the_proxy_from_starting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(ConfigError, match="allow_private"):
+        async with proxy(using(settings, base_url="https://169.254.169.254/v1", allow_private=False)):
+            pass
+
+
+def core_limits(pid: int) -> list[str]:
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_services_own_process_leaves_no_core() -> None:
+    environ = {**os.environ, "WEIR_SERVICES__FRONTIER_PROXY__PORT": "0"}
+    command = ("sh", "-c", f'ulimit -Sc "$(ulimit -Hc)"; exec {sys.executable} -m weir.frontier_proxy')
+    process = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr
+    try:
+        while b"serving" not in (line := await process.stderr.readline()):
+            assert line, "the service ended"
+        assert core_limits(process.pid) == ["0", "0"]
+    finally:
+        process.terminate()
+        await process.communicate()
 
 
 async def test_a_redirect_is_not_followed_with_the_key(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.metering import metered
 from tests.services.provider_doubles import (
     ANSWER,
     DATA,
@@ -22,8 +25,12 @@ from tests.services.provider_doubles import (
     openai_chunks,
     proxy,
 )
+from weir.common import conventions as names
 from weir.common.config import Settings
-from weir.frontier_proxy.breaker import THRESHOLD
+from weir.common.config.frontier import CircuitBreaker
+from weir.common.errors import ErrorCode
+from weir.common.errors.grpc import from_rpc_error
+from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import types_pb2
 
 KEY = "sk-double-0123456789abcdefghij"
@@ -188,7 +195,7 @@ async def test_an_unjoinable_answer_is_no_mark_against_the_provider(
 ) -> None:
     request = ask(continue_from='{"a"')
     request.prompt.output.json_schema = '{"type": "object"}'
-    for _ in range(THRESHOLD):
+    for _ in range(CircuitBreaker().min_calls):
         openai.will(Reply(openai_chunks('{"b": 1}')), Reply(openai_chunks('{"b": 1}')))
         with pytest.raises(grpc.aio.AioRpcError):
             await running.forward(request)
@@ -268,3 +275,85 @@ async def test_a_reasoning_model_gets_neither_temperature_nor_stop_strings(
     text, _ = await running.forward(request)
     assert text == "done "
     assert not {"temperature", "top_p", "stop"} & set(openai.bodies[0])
+
+
+async def test_reasoning_is_told_apart_from_the_rest_of_the_output(
+    openai: ProviderDouble, running: Proxy
+) -> None:
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 30,
+        "completion_tokens_details": {"reasoning_tokens": 27},
+    }
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    openai.will(Reply([*openai_chunks("A dam.", usage=None)[:-1], last, b"data: [DONE]\n\n"]))
+    _, finished = await running.forward(ask(model="gpt-5-mini"))
+    (told,) = finished.usage
+    assert (told.completion_tokens, told.reasoning_tokens) == (30, 27)
+    assert told.cost_usd == pytest.approx((9 * 0.25 + 30 * 2) / 1e6, abs=1e-12)
+
+
+async def test_the_reasoning_of_a_compatible_server_is_no_part_of_the_answer(
+    openai: ProviderDouble, running: Proxy
+) -> None:
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "The user asks..."}}]}
+    openai.will(Reply([b"data: " + json.dumps(thought).encode() + b"\n\n", *openai_chunks("A dam.")]))
+    assert (await running.forward(ask()))[0] == "A dam."
+
+
+async def test_a_used_up_limit_says_how_long_to_wait(openai: ProviderDouble, running: Proxy) -> None:
+    limits = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "1m12.5s",
+    }
+    openai.will(Reply([b'{"error": {"type": "rate_limit_exceeded"}}'], status=429, headers=limits))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.forward(ask())
+    error = from_rpc_error(caught.value)
+    assert (error.code, error.retry_after_s) == (ErrorCode.RATE_LIMITED, 72.5)
+
+
+async def test_the_limits_of_an_answer_are_among_the_metrics(openai: ProviderDouble, running: Proxy) -> None:
+    limits = {"x-ratelimit-limit-tokens": "30000", "x-ratelimit-remaining-tokens": "29000"}
+    requests = {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "499"}
+    openai.will(Reply([RECORDED["openai"]], headers={**limits, **requests}))
+    await running.forward(ask())
+    labels = {names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o", names.RATE_SCOPE: "tokens"}
+    measured = metered()
+    assert measured.total(names.FRONTIER_RATE_LIMIT, **labels) == 30_000
+    assert measured.total(names.FRONTIER_RATE_LEFT, **labels) == 29_000
+
+
+BROKEN = {
+    "no JSON": (Reply([b"data: {\n\n"]), ErrorCode.PROVIDER_FAILED, True),
+    "HTML": (Reply([b"<html>"], headers={"Content-Type": "text/html"}), ErrorCode.PROVIDER_FAILED, False),
+    "redirect": (Reply([], status=302, headers={"Location": "/"}), ErrorCode.PROVIDER_FAILED, False),
+    "expired key": (Reply([b"{}"], status=401), ErrorCode.PROVIDER_AUTH, False),
+    "10 MB": (Reply([b"data: ", *[b"x" * 2**20] * 10]), ErrorCode.PROVIDER_FAILED, True),
+    "filtered": (
+        Reply(openai_chunks("A", finish="content_filter")),
+        ErrorCode.PROVIDER_REJECTED,
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_broken_answer_is_told_and_booked_as_told(
+    openai: ProviderDouble, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    reply, code, paid = BROKEN[name]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    providers = {"openai": {"kind": "openai", "base_url": openai.url}}
+    openai.will(replace(reply, sent=asyncio.Event(), disconnected=asyncio.Event()))
+    once = configured(settings, frontier={"providers": providers, "retries": {"per_model": 0}})
+    async with proxy(once) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.forward(ask())
+        (booked,) = (await running.stub.GetSpend(pb.GetSpendRequest())).spend
+    error = from_rpc_error(caught.value)
+    assert error.code is code
+    assert booked.reserved_usd == 0
+    assert (booked.settled_usd > 0) is paid
+    assert float(error.metadata["cost_usd"]) == pytest.approx(booked.settled_usd, abs=1e-9)

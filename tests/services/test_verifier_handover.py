@@ -168,7 +168,7 @@ async def chain(sha256: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     key = tmp_path_factory.mktemp("keys") / "openai"
     key.write_text("sk-double")
     async with ProviderDouble().running() as openai:
-        provider = {"kind": "openai", "base_url": openai.url, "api_key_file": str(key)}
+        provider = {"kind": "openai", "base_url": openai.url, "api_key_file": str(key), "allow_private": True}
         settings = Settings.model_validate(
             {
                 "state": {"directory": str(tmp_path_factory.mktemp("state"))},

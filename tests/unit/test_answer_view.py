@@ -13,7 +13,7 @@ from weir.cli.answer import Answer
 from weir.cli.log_lines import printable
 from weir.cli.sources import WIDTH, SourceLines
 from weir.cli.terminal import AnswerView, ColorChoice
-from weir.client import Delta, Event, Finished, Source, Tier, Token, Usage
+from weir.client import Delta, Event, Finished, Handoff, Reason, Source, Tier, Token, Usage
 
 ESCAPE = "\x1b"
 ANSWER = [
@@ -222,3 +222,12 @@ def test_a_piped_answer_of_one_source_needs_no_legend(monkeypatch: pytest.Monkey
     AnswerView().summary(collected(Delta("Hi", Source.SLM, ())), "trace 1")
     (line,) = pipe.err.getvalue().splitlines()
     assert line.endswith("trace 1")
+
+
+def test_a_replay_is_named_and_recorded() -> None:
+    usage = Usage(Tier.FRONTIER, "gpt-4o", 9, 0, 3, 0, 0, 0.1, False, replay=True)
+    answer = Answer()
+    answer.add(Handoff(Tier.SLM, Tier.FRONTIER, Reason("escalated", "because"), 0))
+    answer.add(Finished("stop", (usage,), 0.1, 0.1, 0.0, 0.0, 0.0, 0.5))
+    assert answer.facts()[0] == "frontier (replay)"
+    assert answer.record()["replay"] is True

@@ -1,4 +1,4 @@
-"""Prices, bounds and estimates; the breaker; and what a provider's delay says."""
+"""Prices, bounds and estimates; and what a provider's delay says."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.common.config.frontier import Price
-from weir.common.errors import ErrorCode
 from weir.engines.base import ChatMessage, Sampling
-from weir.frontier_proxy.breaker import COOLDOWN_S, THRESHOLD, Breaker
 from weir.frontier_proxy.domain import TokenCounts, to_nano, to_usd
 from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate
 from weir.frontier_proxy.prices import load_prices
@@ -80,23 +78,6 @@ def test_nano_dollars_survive_the_way_through_dollars(nano: int) -> None:
 def test_the_prompt_bound_holds_one_token_per_byte(text: str) -> None:
     request = ProviderRequest("m", (ChatMessage("user", text),), Sampling())
     assert prompt_bound(request) >= len(text.encode()) >= prompt_estimate(request) - 5
-
-
-def test_the_breaker_opens_after_failures_in_a_row_and_tries_again_later() -> None:
-    now = 100.0
-    breaker = Breaker(lambda: now)
-    for _ in range(THRESHOLD - 1):
-        breaker.failed(ErrorCode.PROVIDER_FAILED)
-    breaker.succeeded()
-    for _ in range(THRESHOLD - 1):
-        breaker.failed(ErrorCode.PROVIDER_FAILED)
-    assert not breaker.open_for()
-    breaker.failed(ErrorCode.PROVIDER_FAILED)
-    assert breaker.open_for() == COOLDOWN_S
-    now += COOLDOWN_S
-    assert not breaker.open_for()
-    breaker.failed(ErrorCode.PROVIDER_FAILED)
-    assert breaker.open_for()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from weir.common.personal_data import find
 from weir.engines.base import ChatMessage, Constraint, Sampling
-from weir.frontier_proxy.plan import redacted
 from weir.frontier_proxy.providers.base import ProviderRequest
+from weir.frontier_proxy.redacted import redacted
 from weir.frontier_proxy.redaction import Redactor, unfinished
 from weir.frontier_proxy.stages import Restore
 
@@ -21,7 +21,20 @@ FOUND = {
     "CARD": ["4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005"],
     "IBAN": ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"],
     "IP": ["203.0.113.7", "2001:db8::8a2e:370:7334"],
-    "KEY": ["sk-proj-abcdefghijklmnopqrstuv", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1B2" * 9],
+    "KEY": [
+        "sk-proj-abcdefghijklmnopqrstuv",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a1B2" * 9,
+        "sk_live_" + "a1B2" * 6,
+        "npm_" + "a1B2" * 9,
+        "pypi-AgEI" + "a1B2" * 20,
+        "SG." + "a1B2" * 5 + "." + "a1B2" * 10,
+        "ya29." + "a1B2" * 10,
+        "dop_v1_" + "a1b2" * 16,
+        "gsk_" + "a1B2" * 13,
+        "xai-" + "a1B2" * 20,
+    ],
 }
 HARMLESS = [
     "4111 1111 1111 1112",

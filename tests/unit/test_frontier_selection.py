@@ -6,11 +6,11 @@ import pytest
 
 from weir.common.config import Settings
 from weir.common.errors import ErrorCode, WeirError
-from weir.frontier_proxy.breaker import THRESHOLD
+from weir.frontier_proxy.breaker import CircuitState
 from weir.frontier_proxy.configured import select
 from weir.frontier_proxy.providers.http import HttpClient
 from weir.frontier_proxy.providers.stand_in import StandInProvider
-from weir.frontier_proxy.selection import Selection
+from weir.frontier_proxy.selection import Candidate, Selection
 
 OPENAI = {"OPENAI_API_KEY": "sk-openai"}
 ANTHROPIC = {"ANTHROPIC_API_KEY": "sk-anthropic"}
@@ -29,6 +29,11 @@ def selection(environ: dict[str, str], **sections: object) -> Selection:
 
 def names(chosen: Selection, model: str = "") -> list[tuple[str, str]]:
     return [(c.model, c.provider.access.name) for c in chosen.candidates(model)]
+
+
+def break_down(candidate: Candidate) -> None:
+    while permit := candidate.breaker.admit():
+        permit.failed(ErrorCode.PROVIDER_FAILED)
 
 
 def test_without_keys_the_stand_in_answers_for_the_configured_model() -> None:
@@ -62,14 +67,44 @@ def test_a_configured_fallback_goes_before_the_stand_in() -> None:
 
 def test_an_open_circuit_is_passed_over_and_shown() -> None:
     chosen = selection(OPENAI | ANTHROPIC, frontier=BOTH)
-    for _ in range(THRESHOLD):
-        chosen.candidates("")[0].breaker.failed(ErrorCode.PROVIDER_FAILED)
+    break_down(chosen.candidates("")[0])
     assert names(chosen) == [("claude-haiku-4-5", "anthropic")]
     assert [status.available for status in chosen.models()] == [False, True]
+    assert [status.circuit for status in chosen.models()] == [CircuitState.OPEN, CircuitState.CLOSED]
     with pytest.raises(WeirError) as caught:
         chosen.candidates("gpt-4o")
     assert caught.value.code is ErrorCode.PROVIDER_FAILED
     assert caught.value.retry_after_s is not None
+
+
+def test_a_rate_limit_is_named_where_it_is_what_keeps_everyone_away() -> None:
+    chosen = selection(OPENAI)
+    (only,) = chosen.candidates("")
+    permit = only.breaker.admit()
+    assert permit
+    permit.rest(20)
+    with pytest.raises(WeirError) as caught:
+        chosen.candidates("")
+    assert caught.value.code is ErrorCode.RATE_LIMITED
+    assert caught.value.retry_after_s == pytest.approx(20, abs=1)
+
+
+def test_each_model_of_a_provider_has_its_own_circuit() -> None:
+    providers = {"openai": {"kind": "openai", "models": ["gpt-4o", "gpt-4o-mini"]}}
+    chosen = selection(OPENAI, frontier={"providers": providers})
+    break_down(chosen.candidates("gpt-4o")[0])
+    assert names(chosen) == [("gpt-4o-mini", "openai")]
+
+
+def test_the_configured_circuit_and_sample_size_reach_each_candidate() -> None:
+    frontier = {"circuit_breaker": {"consecutive_failures": 1}, "hedging": {"min_samples": 1}}
+    (only,) = selection(OPENAI, frontier=frontier).candidates("")
+    only.times.add(0.5)
+    assert only.times.quantile(0.5) == 0.5
+    permit = only.breaker.admit()
+    assert permit
+    permit.failed(ErrorCode.PROVIDER_FAILED)
+    assert only.breaker.state is CircuitState.OPEN
 
 
 def test_a_key_is_in_no_repr() -> None:

@@ -23,6 +23,12 @@ def test_stop_ends_before_the_first_stop_string(text: str, stops: list[str], siz
     assert stop.hit is bool(ends)
 
 
+def test_a_stop_string_inside_of_one_that_began_earlier_does_not_go_before_it() -> None:
+    assert run(Stop([" ", "A A"]), "A ", "A") == ""
+    assert run(Stop([" ", "A A"]), "A ", "B") == "A"
+    assert run(Stop([" ", "A A"]), "A ") == "A"
+
+
 @given(LETTERS, SIZES)
 def test_restore_puts_originals_back_however_the_text_is_cut(text: str, sizes: list[int]) -> None:
     originals = {"[A_1]": "Ada", "[B_1]": "Bob [A_1]"}

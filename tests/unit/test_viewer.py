@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from weir.common import conventions as names
 from weir.viewer.app import Viewer
 from weir.viewer.spans import Event, Span
 from weir.viewer.store import TraceStore
@@ -125,6 +126,14 @@ async def test_an_exported_request_appears_in_the_list(viewer: Viewer, http: aio
     ]
 
 
+async def test_a_replay_is_marked_in_the_list(viewer: Viewer, http: aiohttp.ClientSession) -> None:
+    viewer.store.add([make_span(1), make_span(2, attributes={names.REPLAY: True})])
+    await viewer.store.flush()
+    async with http.get("/api/traces") as response:
+        body = await response.json()
+    assert [row["replay"] for row in body["traces"]] == [True, False]
+
+
 async def test_a_trace_has_the_spans_of_all_services(viewer: Viewer, http: aiohttp.ClientSession) -> None:
     trace_id = await exported(viewer)
     async with http.get(f"/api/traces/{trace_id}") as response:
@@ -184,6 +193,19 @@ async def test_the_routers_span_tells_the_summary_whichever_arrives_first(viewer
         await viewer.store.flush()
         (row,) = await viewer.store.traces()
         assert (row["name"], row["tier"], row["spans"]) == (GENERATE, "slm", 2)
+
+
+async def test_housekeeping_changes_nothing_for_visitors(tmp_path: Path) -> None:
+    noted: list[str] = []
+    store = TraceStore(tmp_path / "traces.db", on_change=lambda: noted.append("changed"))
+    await store.start()
+    for name in ("weir.v1.FrontierProxyService/GetSpend", GENERATE, names.HOUSEKEEPING[0]):
+        store.add([make_span(1, name=name)])
+        await store.flush()
+        noted.append(name)
+    await store.aclose()
+    assert noted.count("changed") == 1
+    assert noted[1:3] == ["changed", GENERATE]
 
 
 async def test_housekeeping_is_not_listed(viewer: Viewer) -> None:

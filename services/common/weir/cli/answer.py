@@ -71,6 +71,11 @@ class Answer:
         return self.finished is not None and any(usage.stand_in for usage in self.finished.usage)
 
     @property
+    def replay(self) -> bool:
+        """Whether a recording was played."""
+        return self.finished is not None and any(usage.replay for usage in self.finished.usage)
+
+    @property
     def tier(self) -> str:
         """The tier that answered: after hand-overs, the last one."""
         last = self.handoffs[-1].to_tier if self.handoffs else self.decision.tier if self.decision else None
@@ -115,7 +120,7 @@ class Answer:
         prompt, completion = self.tokens
         finished = self.finished
         return [
-            self.tier + (" (stand-in)" if self.stand_in else ""),
+            self.tier + (" (stand-in)" if self.stand_in else " (replay)" if self.replay else ""),
             reasons,
             f"{prompt} → {completion} tokens",
             f"first token {self.first_token_s * 1000:.0f} ms" if self.first_token_s is not None else "",
@@ -132,6 +137,7 @@ class Answer:
             "tier": self.tier,
             "model": self.decision.model if self.decision else "",
             "stand_in": self.stand_in,
+            "replay": self.replay,
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "time_to_first_token_s": self.first_token_s,

@@ -17,6 +17,7 @@ import grpc
 import typer
 
 from weir.cli.answer import Answer
+from weir.cli.credentials import credentials
 from weir.cli.terminal import AnswerView, ColorChoice
 from weir.client import (
     Delta,
@@ -144,7 +145,7 @@ async def _ask(question: Question, settings: Settings) -> int:
 
 
 async def _stream(question: Question, answer: Answer, view: AnswerView) -> None:
-    async with WeirClient(question.target) as client:
+    async with WeirClient(question.target, metadata=credentials(os.environ)) as client:
         generation = client.generate(
             question.messages,
             sampling=question.sampling,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from weir.cli.credentials import credentials
 from weir.cli.verification.command import verify_command
 from weir.client import Delta, Finished, Message, Policy, Sampling, Tier, WeirClient, WeirClientError
 from weir.client.client import DEFAULT_TARGET
@@ -49,6 +51,7 @@ class Answer:
     cost_usd: float
     frontier_usd: float
     stand_in: bool
+    replay: bool
 
 
 @dataclass(slots=True)
@@ -101,6 +104,7 @@ def _answer(finished: Finished, first_s: float, total_s: float) -> Answer:
         cost_usd=finished.cost_usd,
         frontier_usd=finished.frontier_cost_usd,
         stand_in=any(usage.stand_in for usage in finished.usage),
+        replay=any(usage.replay for usage in finished.usage),
     )
 
 
@@ -143,6 +147,7 @@ def _row(run: Run) -> list[str]:
         ", ".join(f"{name} {count}" for name, count in run.errors.items()) or "0",
         ", ".join(f"{name} {count}" for name, count in sorted(shares.items())),
         str(sum(answer.stand_in for answer in run.answers)),
+        str(sum(answer.replay for answer in run.answers)),
         str(tokens),
         f"{percentile(first, 0.5):.0f} / {percentile(first, 0.95):.0f}",
         f"{percentile(total, 0.5):.2f} / {percentile(total, 0.95):.2f}",
@@ -154,8 +159,9 @@ def _row(run: Run) -> list[str]:
 
 
 _COLUMNS = (
-    "route", "answers", "errors", "answered by", "stand-in", "tokens", "first token ms p50 / p95",
-    "total s p50 / p95", "tokens/s", "cost $", "frontier alone $", "cost / frontier",
+    "route", "answers", "errors", "answered by", "stand-in", "replay", "tokens",
+    "first token ms p50 / p95", "total s p50 / p95", "tokens/s", "cost $", "frontier alone $",
+    "cost / frontier",
 )  # fmt: skip
 
 
@@ -173,7 +179,7 @@ def prompts_command(
     prompts = prompts[:limit] if limit else prompts
 
     async def measure() -> list[Run]:
-        async with WeirClient(target) as client:
+        async with WeirClient(target, metadata=credentials(os.environ)) as client:
             return [await _run(client, prompts, each, max_tokens, streams) for each in route or list(Route)]
 
     runs = asyncio.run(measure())

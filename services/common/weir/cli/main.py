@@ -20,6 +20,7 @@ COMMANDS = {
     "ask": ("weir.cli.ask", "ask_app"),
     "models": ("weir.cli.models", "models_app"),
     "router": ("weir.router.cli", "router_app"),
+    "spend": ("weir.cli.spend", "spend_app"),
     "receipts": ("weir.router.receipts.cli", "receipts_app"),
     "bench": ("weir.cli.bench", "bench_app"),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 
+from weir.cli.credentials import credentials
 from weir.cli.up_display import Display
 from weir.client import Delta, Sampling, WeirClient, WeirClientError
 
@@ -20,7 +22,7 @@ async def prove(target: str, display: Display) -> bool:
     """Show what the router at ``target`` answers; ``False`` where it does not."""
     display.asked(PROMPT)
     try:
-        async with WeirClient(target) as client:
+        async with WeirClient(target, metadata=credentials(os.environ)) as client:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await _every_tier(client)

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from weir.cli.credentials import credentials
 from weir.cli.ports import SERVICES, Endpoint, plan_endpoints
 from weir.cli.proof import prove
 from weir.cli.services import child_specs
@@ -22,6 +23,7 @@ from weir.cli.supervisor import GivenUp, Supervisor
 from weir.cli.up_display import Display
 from weir.common.config import ConfigError, Settings, load_settings
 from weir.common.state import state_directory
+from weir.spending.source import SpendSource, untraced
 from weir.viewer.app import Viewer
 
 up_app = typer.Typer(add_completion=False)
@@ -126,6 +128,11 @@ class _Up:
             state_directory(self._settings.state) / "traces.db",
             http_port=endpoints["trace page"].port,
             otlp_port=endpoints["trace sink"].port,
+            spend=SpendSource(
+                self._settings,
+                endpoints["frontier_proxy"].target,
+                metadata=[*credentials(os.environ), untraced()],
+            ),
         )
         try:
             await self._open(viewer)

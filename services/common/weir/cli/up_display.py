@@ -61,6 +61,7 @@ class Display:
             "as OTEL_EXPORTER_OTLP_ENDPOINT says, not on the local page" if traces_go_elsewhere() else page
         )
         self.console.print(Text(f"Traces: {where}"))
+        self.console.print(Text(f"Spend:  {page}/spend"))
         target = "" if router.port == settings.services.router.port else f" --target {router.target}"
         self.console.print(Text(f'Try:    uv run weir ask{target} "Why is the sky blue?"'))
         self.say("Ctrl-C stops everything.")

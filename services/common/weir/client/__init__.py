@@ -8,6 +8,7 @@ from weir.client.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     WeirClientError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Source",
     "Tier",
     "Token",
+    "Unauthenticated",
     "Unavailable",
     "Usage",
     "WeirClient",

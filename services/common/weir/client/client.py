@@ -87,7 +87,8 @@ class WeirClient:
     Args:
         target: host:port, dns:///name:port or unix:path.
         credentials: TLS credentials; plaintext without them.
-        metadata: sent with every call, such as ``(("x-weir-tenant", "acme"),)``.
+        metadata: sent with every call, such as ``(("x-api-key", key),)`` or, in a trusted network,
+            ``(("x-weir-tenant", "acme"),)``.
 
     All methods raise ``WeirClientError`` or the subclass that fits the status.
     """

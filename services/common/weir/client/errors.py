@@ -47,6 +47,10 @@ class FailedPrecondition(WeirClientError):  # noqa: N818
     """FAILED_PRECONDITION: the set-up or the policy rules it out."""
 
 
+class Unauthenticated(WeirClientError):  # noqa: N818
+    """UNAUTHENTICATED: no credentials, or none that are valid."""
+
+
 class PermissionDenied(WeirClientError):  # noqa: N818
     """PERMISSION_DENIED: residency or access forbids it."""
 
@@ -67,6 +71,7 @@ _TYPES: dict[grpc.StatusCode, type[WeirClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

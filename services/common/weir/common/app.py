@@ -17,7 +17,7 @@ from weir.common.channels import KEEPALIVE_OPTIONS
 from weir.common.config import Settings
 from weir.common.config.model import Service
 from weir.common.errors import ErrorCode, WeirError
-from weir.common.interceptors import Measured, ScopeInterceptor, access_log, tracing
+from weir.common.interceptors import Measured, Scope, ScopeInterceptor, access_log, tracing
 
 log = structlog.get_logger(__name__)
 HEALTH_PERIOD_S = 0.2
@@ -47,6 +47,7 @@ class App:
         grpc_services: full names of the gRPC services, for health and reflection.
         components: started in order before the port opens, closed in reverse after the drain.
         healthy: asked five times a second; what it says is what ``grpc.health.v1`` says.
+        guards: may refuse a call before its handler runs.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class App:
         grpc_services: Sequence[str],
         components: Sequence[Component] = (),
         healthy: Callable[[], bool] | None = None,
+        guards: Sequence[Scope] = (),
     ) -> None:
         self.name, self.service, self.settings = name, service, settings
         self.port = 0
@@ -70,6 +72,7 @@ class App:
             [Measured(), access_log, tracing],
             stall_timeout_s=service.stalled_reader_timeout_s,
             max_streams=service.max_streams,
+            guards=guards,
         )
         self._server: grpc.aio.Server | None = None
         self._watcher: asyncio.Task[None] | None = None

@@ -15,7 +15,7 @@ from weir.common.channels import connect
 from weir.common.context import current_call
 from weir.common.errors import CATALOG, ErrorCode, WeirError
 from weir.common.errors.grpc import from_rpc_error
-from weir.common.propagation import REQUEST_ID_KEY, TENANT_KEY, inject
+from weir.common.propagation import REQUEST_ID_KEY, TENANT_KEY, inject, takes_credentials
 from weir.common.telemetry import tracer
 
 __all__ = ["Bidi", "bidi", "connect", "stream_from", "unary"]
@@ -37,17 +37,24 @@ def _timeout(wanted: float | None) -> float | None:
     return left if wanted is None else min(left, wanted)
 
 
-def _metadata(span: Span) -> list[tuple[str, str]]:
+def _path(method: object) -> str:
+    raw = getattr(method, "_method", b"")
+    return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+
+def _metadata(method: object, span: Span) -> list[tuple[str, str]]:
     call = current_call()
     identity = {REQUEST_ID_KEY: call.request_id, TENANT_KEY: call.tenant}
-    return [(key, value) for key, value in {**identity, **inject(span)}.items() if value]
+    sent = [(key, value) for key, value in {**identity, **inject(span)}.items() if value]
+    if call.credentials and takes_credentials(_path(method)):
+        sent += call.credentials
+    return sent
 
 
 @asynccontextmanager
 async def _client_span(method: object) -> AsyncIterator[Span]:
     """A client span that ends with the call's true status, also when the caller breaks it off."""
-    raw = getattr(method, "_method", b"")
-    name = (raw.decode() if isinstance(raw, bytes) else str(raw)).lstrip("/")
+    name = _path(method).lstrip("/")
     parent = set_span_in_context(current_call().span, Context())
     span = tracer().start_span(
         name, parent, kind=SpanKind.CLIENT, attributes={names.RPC_SYSTEM: "grpc", names.RPC_METHOD: name}
@@ -72,7 +79,7 @@ async def _client_span(method: object) -> AsyncIterator[Span]:
 async def unary(method: Any, request: Request, *, timeout: float | None = None) -> Any:
     """Call a unary method. Raises WeirError."""
     async with _client_span(method) as span:
-        call = method(request, timeout=_timeout(timeout), metadata=_metadata(span))
+        call = method(request, timeout=_timeout(timeout), metadata=_metadata(method, span))
         try:
             return await call
         except grpc.aio.AioRpcError as error:
@@ -87,7 +94,7 @@ async def stream_from(
 ) -> AsyncIterator[AsyncIterator[Any]]:
     """Open a server stream; leaving the block cancels what has not ended. Iterating raises WeirError."""
     async with _client_span(method) as span:
-        call = method(request, timeout=_timeout(timeout), metadata=_metadata(span))
+        call = method(request, timeout=_timeout(timeout), metadata=_metadata(method, span))
         try:
             yield _responses(call)
         finally:
@@ -132,7 +139,7 @@ class Bidi(Generic[Request, Response]):
 async def bidi(method: Any, *, timeout: float | None = None) -> AsyncIterator[Bidi[Any, Any]]:
     """Open a stream in both directions; leaving the block cancels what has not ended."""
     async with _client_span(method) as span:
-        call = method(timeout=_timeout(timeout), metadata=_metadata(span))
+        call = method(timeout=_timeout(timeout), metadata=_metadata(method, span))
         try:
             yield Bidi(call)
         finally:

@@ -11,13 +11,19 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 @dataclass(slots=True)
 class CallInfo:
-    """The RPC that is being served. ``deadline`` is on the clock of ``time.monotonic``."""
+    """The RPC that is being served. ``deadline`` is on the clock of ``time.monotonic``.
+
+    ``operator`` says that the caller may read what others spent; ``credentials`` are the metadata by which
+    it said who it is, kept for the services that are called on its behalf.
+    """
 
     request_id: str = ""
     tenant: str = ""
     method: str = ""
     deadline: float | None = None
     span: Span = field(default=INVALID_SPAN)
+    operator: bool = False
+    credentials: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def remaining(self) -> float | None:
         """Seconds to the deadline, not below zero; ``None`` where the client set none."""

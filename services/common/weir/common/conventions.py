@@ -46,6 +46,8 @@ EXCLUSIONS: Final = "weir.exclusions"
 COST_USD: Final = "weir.cost.usd"
 FRONTIER_COST_USD: Final = "weir.frontier_cost.usd"
 STAND_IN: Final = "weir.stand_in"
+RATE_SCOPE: Final = "weir.rate_limit.scope"
+REPLAY: Final = "weir.replay"
 FROM_TIER: Final = "weir.handoff.from"
 TO_TIER: Final = "weir.handoff.to"
 ROUNDS: Final = "weir.verify.rounds"
@@ -61,6 +63,11 @@ DRAFT_POSITION: Final = "weir.draft.position"
 TOKEN_SOURCE: Final = "weir.token.source"
 PART: Final = "weir.verify.part"
 REASON: Final = "weir.reason"
+OUTCOME: Final = "weir.outcome"  # of an attempt: stop, length, cancelled, or an error code
+TOKEN_CLASS: Final = "weir.token.class"
+REASONING_TOKENS: Final = "weir.usage.reasoning_tokens"
+HEDGE: Final = "weir.hedge"  # sent, won
+CAUSE: Final = "weir.circuit.cause"
 CLASSIFIER_REVISION: Final = "weir.classifier.revision"
 
 # A span event with up to 64 rounds of an answer, and its attributes, one entry a round.
@@ -82,6 +89,16 @@ ENGINE_SESSIONS: Final = "weir.engine.sessions"
 ENGINE_RESTARTS: Final = "weir.engine.restarts"
 FRONTIER_ATTEMPTS: Final = "weir.frontier.attempts"
 FRONTIER_COST: Final = "weir.frontier.cost"
+FRONTIER_RATE_LIMIT: Final = "weir.frontier.rate_limit"
+FRONTIER_RATE_LEFT: Final = "weir.frontier.rate_limit.remaining"
+FRONTIER_TOKENS: Final = "weir.frontier.tokens"
+FRONTIER_RETRIES: Final = "weir.frontier.retries"
+FRONTIER_FALLBACKS: Final = "weir.frontier.fallbacks"
+FRONTIER_SWITCHES: Final = "weir.frontier.switches"
+FRONTIER_HEDGES: Final = "weir.frontier.hedges"
+FRONTIER_HEDGE_COST: Final = "weir.frontier.hedge.cost"
+FRONTIER_CIRCUIT: Final = "weir.frontier.circuit.state"
+FRONTIER_CIRCUIT_OPENED: Final = "weir.frontier.circuit.opened"
 VERIFY_ROUNDS: Final = "weir.verify.round.count"
 VERIFY_DRAFTED: Final = "weir.verify.drafted"
 VERIFY_ACCEPTED: Final = "weir.verify.accepted"
@@ -105,8 +122,9 @@ LATENCY_BUCKETS_S: Final = (
 )  # fmt: skip
 TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 
-# RPCs by which services keep asking each other how they are: of little interest to people.
+# RPCs by which services, and the spend page, keep asking how things are: of little interest to people.
 HOUSEKEEPING: Final = (
+    "weir.v1.FrontierProxyService/GetSpend",
     "weir.v1.FrontierProxyService/ListModels",
     "weir.v1.SlmWorkerService/GetModelInfo",
     "weir.v1.SlmWorkerService/WatchLoad",

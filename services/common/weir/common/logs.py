@@ -50,7 +50,10 @@ def configure_logs(service: str, settings: Observability) -> None:
     last: Processor = (
         structlog.processors.JSONRenderer(serializer=_as_json)
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Its own tracebacks show local variables: prompts, and headers with keys.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     tail: list[Processor] = [structlog.processors.format_exc_info] if as_json else []
     structlog.configure(

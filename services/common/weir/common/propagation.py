@@ -10,6 +10,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 REQUEST_ID_KEY = "x-request-id"
 TENANT_KEY = "x-weir-tenant"
+API_KEY_KEY = "x-api-key"
+AUTHORIZATION_KEY = "authorization"
+# What says who a caller is; goes to the services alone that check it or pass it on.
+CREDENTIAL_KEYS = (API_KEY_KEY, AUTHORIZATION_KEY)
+_TRUSTED = ("/weir.v1.FrontierProxyService/", "/weir.v1.VerifierService/")
 # Trace context alone: baggage is dropped at every hop, since the first one faces strangers.
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -24,3 +29,8 @@ def inject(span: Span) -> dict[str, str]:
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, context=set_span_in_context(span, Context()))
     return carrier
+
+
+def takes_credentials(method: str) -> bool:
+    """Whether the caller's credentials go along to ``method`` (``/package.Service/Method``)."""
+    return method.startswith(_TRUSTED)

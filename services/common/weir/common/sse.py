@@ -25,7 +25,8 @@ class _Lines:
     """Cuts a byte stream into lines ended by LF, CR or CRLF, wherever the chunks were split."""
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail: list[bytes] = []
+        self._size = 0
         self._after_cr = False
         self._at_start = True
 
@@ -36,13 +37,23 @@ class _Lines:
         if not chunk:
             return
         self._after_cr = chunk.endswith(b"\r")
-        lines = (self._tail + chunk).splitlines()
-        self._tail = b"" if chunk.endswith((b"\n", b"\r")) else lines.pop()
-        if len(self._tail) > MAX_EVENT_BYTES:
-            raise SseOverflowError(f"a line of more than {MAX_EVENT_BYTES} bytes")
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._keep(chunk)
+            return
+        lines = b"".join((*self._tail, chunk)).splitlines()
+        self._tail, self._size = [], 0
+        if not chunk.endswith((b"\n", b"\r")):
+            self._keep(lines.pop())
         for line in lines:
             yield line.removeprefix(b"\xef\xbb\xbf") if self._at_start else line
             self._at_start = False
+
+    def _keep(self, part: bytes) -> None:
+        """Put by the part of a line; joined once the line ends, so that trickled bytes cost no more."""
+        self._tail.append(part)
+        self._size += len(part)
+        if self._size > MAX_EVENT_BYTES:
+            raise SseOverflowError(f"a line of more than {MAX_EVENT_BYTES} bytes")
 
 
 class _Event:

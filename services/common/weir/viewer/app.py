@@ -1,4 +1,4 @@
-"""The trace viewer as one component: OTLP sink, store and page."""
+"""The viewer as one component: OTLP sink, store, and the pages of traces and spending."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from aiohttp import web
 
+from weir.spending.source import SpendSource
 from weir.viewer.changes import Changes
 from weir.viewer.page import build_page
 from weir.viewer.sink import register
@@ -20,13 +21,24 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 class Viewer:
     """Receives spans on ``otlp_port`` and shows them on ``http_port``; 0 takes free ports.
 
+    ``spend`` is what the spend page shows; it is closed with the viewer.
+
     Raises on ``start``: OSError or RuntimeError when a port is taken, sqlite3.OperationalError when
     ``database`` cannot be written.
     """
 
-    def __init__(self, database: Path, *, http_port: int, otlp_port: int, max_traces: int = 5_000) -> None:
+    def __init__(
+        self,
+        database: Path,
+        *,
+        http_port: int,
+        otlp_port: int,
+        max_traces: int = 5_000,
+        spend: SpendSource | None = None,
+    ) -> None:
         self._database = database
         self._max_traces = max_traces
+        self._spend = spend
         self.http_port = http_port
         self.otlp_port = otlp_port
         self._store: TraceStore | None = None
@@ -63,7 +75,9 @@ class Viewer:
         self.otlp_port = self._server.add_insecure_port(f"{HOST}:{self.otlp_port}")
         await self._server.start()
         # Live-update connections never end by themselves: do not wait for them at the end.
-        self._runner = web.AppRunner(build_page(store, changes), access_log=None, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            build_page(store, changes, self._spend), access_log=None, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self.http_port).start()
         self.http_port = self._runner.addresses[0][1]
@@ -76,5 +90,7 @@ class Viewer:
         server, self._server = self._server, None
         if server is not None:
             await server.stop(0.5)
+        if self._spend is not None:
+            await self._spend.aclose()
         if self._store is not None:
             await self._store.aclose()

@@ -16,7 +16,7 @@ from weir.viewer.summary import Summary, rank, summarize
 
 log = structlog.get_logger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_SPANS_PER_TRACE = 2_000
 _COLUMNS = tuple(field.name for field in fields(Summary))
 _SCHEMA = f"""

@@ -1,4 +1,4 @@
-"""The trace page and its JSON API, on loopback: nothing but packaged files, everything under a strict CSP."""
+"""The pages and their JSON API, on loopback: nothing but packaged files, everything under a strict CSP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import get_args
 
 from aiohttp import web
 
+from weir.spending.source import SpendSource
 from weir.viewer.changes import Changes
+from weir.viewer.spend import SpendApi
 from weir.viewer.store import Outcome, TraceStore
 
 STATIC = Path(__file__).parent / "static"
@@ -30,17 +32,19 @@ _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_page(store: TraceStore, changes: Changes) -> web.Application:
-    """Return the application that shows ``store``."""
+def build_page(store: TraceStore, changes: Changes, spend: SpendSource | None = None) -> web.Application:
+    """Return the application that shows ``store``, and what ``spend`` tells."""
     api = _Api(store, changes)
     app = web.Application(middlewares=[_guard])
     app.add_routes(
         [
             web.get("/", _index),
             web.get("/trace/{trace_id}", _index),
+            web.get("/spend", _index),
             web.get("/api/traces", api.traces),
             web.get("/api/traces/{trace_id}", api.trace),
             web.get("/api/changes", api.changes),
+            web.get("/api/spend", SpendApi(spend).spend),
             web.static("/static", STATIC),
         ]
     )

@@ -30,7 +30,7 @@ Outcome = Literal["ok", "cancelled", "error"]
 class TraceStore:
     """Traces on disk, at most ``max_traces`` of them: the oldest go first.
 
-    ``on_change`` is called in the writing thread after each batch.
+    ``on_change`` is called in the writing thread after each batch with more than housekeeping in it.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class TraceStore:
             connection.row_factory = sqlite3.Row
             rows = [dict(row) for row in connection.execute(query, values)]
         for row in rows:
-            if "stand_in" in row:
-                row["stand_in"] = bool(row["stand_in"])
+            for flag in row.keys() & {"stand_in", "replay"}:
+                row[flag] = bool(row[flag])
         return rows
 
     def _write_all(self) -> None:
@@ -153,5 +153,6 @@ class TraceStore:
             for span in batch:
                 database.insert(connection, span)
             database.prune(connection, self._max_traces)
-        if self._on_change is not None:
+        # The page's own questions leave spans, too: they must not make it ask again.
+        if self._on_change is not None and any(span.name not in HOUSEKEEPING for span in batch):
             self._on_change()

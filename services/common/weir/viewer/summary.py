@@ -31,6 +31,7 @@ class Summary:
     cost_usd: float | None
     frontier_cost_usd: float | None
     stand_in: bool
+    replay: bool
 
 
 def rank(span: Span) -> int:
@@ -66,6 +67,7 @@ def summarize(span: Span) -> Summary:
         cost_usd=_number(get(names.COST_USD)),
         frontier_cost_usd=_number(get(names.FRONTIER_COST_USD)),
         stand_in=get(names.STAND_IN) is True,
+        replay=get(names.REPLAY) is True,
     )
 
 

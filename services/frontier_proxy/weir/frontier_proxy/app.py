@@ -8,19 +8,26 @@ import structlog
 
 from weir.common.app import App
 from weir.common.config import Settings
-from weir.common.state import state_directory
+from weir.common.tenancy.guard import TenantGuard
+from weir.frontier_proxy.answer import Means
+from weir.frontier_proxy.circuits import observe
 from weir.frontier_proxy.configured import select
-from weir.frontier_proxy.domain import to_nano
 from weir.frontier_proxy.forward import Forwarder
-from weir.frontier_proxy.ledger.sqlite import SqliteLedger
+from weir.frontier_proxy.hedging import Hedges
+from weir.frontier_proxy.ledger.opening import open_ledger
 from weir.frontier_proxy.plan import Planner
 from weir.frontier_proxy.providers.http import HttpClient
 from weir.frontier_proxy.providers.stand_in import StandInProvider
+from weir.frontier_proxy.redacted import names_of
+from weir.frontier_proxy.retries import RetryPolicy
 from weir.frontier_proxy.servicer import FrontierProxyServicer
+from weir.frontier_proxy.tenants import TenantForwarder
 from weir.v1 import frontier_proxy_pb2, frontier_proxy_pb2_grpc
 
 log = structlog.get_logger(__name__)
 SERVICE = frontier_proxy_pb2.DESCRIPTOR.services_by_name["FrontierProxyService"].full_name
+# What asks who calls, and what of it counts as a request; ListModels is open.
+AUTHENTICATED, COUNTED = ("Forward", "GetSpend"), ("Forward",)
 
 
 def build(settings: Settings) -> App:
@@ -32,12 +39,23 @@ def build(settings: Settings) -> App:
     service = settings.services.frontier_proxy
     http, stand_in = HttpClient(), StandInProvider(service.stand_in_worker)
     selection = select(settings, os.environ, http, stand_in)
-    budgets = {tenant: to_nano(usd) for tenant, usd in settings.frontier.budgets_usd.items()}
-    ledger = SqliteLedger(state_directory(settings.state) / "ledger.sqlite3", budgets)
-    planner = Planner(settings.tiers.frontier)
-    forwarder = Forwarder(selection, ledger, planner, default_residency=settings.routing.default_residency)
+    observe(selection)
+    ledger = open_ledger(settings)
+    frontier = settings.frontier
+    means = Means(
+        Planner(settings.tiers.frontier, names_of(frontier.names_model)),
+        ledger,
+        RetryPolicy(frontier.retries),
+        Hedges(frontier.hedging),
+        continues=frontier.after_first_text == "continue",
+    )
+    forwarder = Forwarder(selection, means, default_residency=settings.routing.default_residency)
+    guard = TenantGuard(settings.tenancy, os.environ, methods=AUTHENTICATED, counted=COUNTED)
     servicer = FrontierProxyServicer(
-        forwarder, selection, ledger, max_prompt_bytes=settings.routing.max_prompt_bytes
+        TenantForwarder(forwarder, guard.rights, guard.limits),
+        selection,
+        ledger,
+        max_prompt_bytes=settings.routing.max_prompt_bytes,
     )
     if selection.stand_in:
         model = settings.tiers.frontier.model_id
@@ -50,5 +68,6 @@ def build(settings: Settings) -> App:
             servicer, server
         ),
         grpc_services=[SERVICE],
-        components=[ledger, http, stand_in],
+        components=[guard, ledger, http, stand_in],
+        guards=[guard],
     )

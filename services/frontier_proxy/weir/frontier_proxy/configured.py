@@ -9,24 +9,31 @@ import structlog
 
 from weir.common.config import ConfigError, Settings
 from weir.common.config.frontier import Provider as ProviderSettings
+from weir.frontier_proxy.circuits import measured
 from weir.frontier_proxy.keys import WELL_KNOWN, find_key, key_source
+from weir.frontier_proxy.network import route_to
 from weir.frontier_proxy.prices import ModelPrice, load_prices
 from weir.frontier_proxy.providers.anthropic import AnthropicProvider
 from weir.frontier_proxy.providers.base import Access, Pace, Provider
 from weir.frontier_proxy.providers.gemini import GeminiProvider
 from weir.frontier_proxy.providers.http import HttpClient
 from weir.frontier_proxy.providers.openai import OpenAIProvider
+from weir.frontier_proxy.providers.openai_responses import OpenAIResponsesProvider
+from weir.frontier_proxy.providers.replay import ReplayProvider
 from weir.frontier_proxy.providers.stand_in import StandInProvider
-from weir.frontier_proxy.selection import Candidate, Missing, Selection
+from weir.frontier_proxy.selection import Missing, Selection
 
 log = structlog.get_logger(__name__)
 # The provider of the configuration that leaves the choice to the price table.
 ANY_PROVIDER = "cloud"
 _ADDRESSES = {
     "openai": "https://api.openai.com/v1",
+    "openai_responses": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com/v1",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
+# Kinds that sell another kind's models.
+_SELLER = {"openai_responses": "openai"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +66,15 @@ def select(
             if model not in prices:
                 raise ConfigError(_unpriced(f"frontier.providers.{source.name}.models", model))
             if source.provider:
-                candidates.append((source, Candidate(source.provider, prices[model])))
+                candidates.append((source, measured(source.provider, prices[model], settings.frontier)))
             else:
                 missing.append(Missing(source.name, prices[model], key_source(source.settings)))
     preferred = [
         c for s, c in candidates if c.model == tier.model_id and tier.provider in (ANY_PROVIDER, s.name)
     ]
     others = [c for s, c in candidates if s.explicit and c not in preferred] if tier.fallback_enabled else []
-    local = Candidate(stand_in, prices[tier.model_id]) if settings.frontier.stand_in else None
+    frontier, own = settings.frontier, prices[tier.model_id]
+    local = measured(stand_in, own, frontier) if frontier.stand_in else None
     offered = [candidate for _, candidate in candidates]
     return Selection(tier.model_id, offered, missing=missing, order=[*preferred, *others], stand_in=local)
 
@@ -101,10 +109,14 @@ def _sources(
 def _models(
     settings: Settings, name: str, provider: ProviderSettings, prices: Mapping[str, ModelPrice]
 ) -> tuple[str, ...]:
-    """Return a provider's models: those listed, else all of its kind; the tier's own where it sells it."""
+    """Return a provider's models: those listed, else all of its kind; the tier's own where it sells it.
+
+    A replay plays for any model, and unless told otherwise for the tier's.
+    """
     tier = settings.tiers.frontier
-    models = provider.models or [model for model, price in prices.items() if price.kind == provider.kind]
-    sells = prices[tier.model_id].kind == provider.kind and tier.provider == ANY_PROVIDER
+    kind = _SELLER.get(provider.kind, provider.kind)
+    models = provider.models or [model for model, price in prices.items() if price.kind == kind]
+    sells = kind in ("replay", prices[tier.model_id].kind) and tier.provider == ANY_PROVIDER
     if (sells or tier.provider == name) and tier.model_id not in models:
         models = [tier.model_id, *models]
     return tuple(models)
@@ -117,26 +129,42 @@ def _source(
     environ: Mapping[str, str],
     http: HttpClient,
 ) -> _Source:
-    address = settings.base_url or _ADDRESSES.get(settings.kind)
+    if settings.prefill and settings.kind != "openai_compatible":
+        raise ConfigError(
+            f"frontier.providers.{name}.prefill: only an openai_compatible provider can be told so."
+        )
+    provider = _provider(name, settings, environ, http)
+    return _Source(name, settings, models, provider, explicit=bool(settings.models))
+
+
+def _provider(
+    name: str, settings: ProviderSettings, environ: Mapping[str, str], http: HttpClient
+) -> Provider | None:
+    """Return the provider, or ``None`` where it lacks its key."""
+    if settings.recording:
+        pace = settings.tokens_per_second, settings.replay_first_token_s
+        return ReplayProvider(Access(name, settings.kind, ""), settings.recording, *pace)
+    access = _access(name, settings, environ)
+    if access is None:
+        return None
+    if settings.kind == "anthropic":
+        return AnthropicProvider(access, http)
+    if settings.kind == "gemini":
+        return GeminiProvider(access, http)
+    if settings.kind == "openai_responses":
+        return OpenAIResponsesProvider(access, http)
+    return OpenAIProvider(access, http, prefill=settings.prefill)
+
+
+def _access(name: str, settings: ProviderSettings, environ: Mapping[str, str]) -> Access | None:
+    address = (settings.base_url or _ADDRESSES.get(settings.kind, "")).rstrip("/")
     if not address:
         raise ConfigError(
             f"frontier.providers.{name}.base_url: an openai_compatible provider needs an address."
         )
     key = find_key(name, settings, environ)
-    source = key_source(settings)
+    if key.source and not key.current():
+        return None
+    route = route_to(name, settings, address)
     pace = Pace(settings.first_token_timeout_s, settings.inter_token_timeout_s)
-    access = Access(name, settings.kind, address.rstrip("/"), key, source, settings.connect_timeout_s, pace)
-    if settings.prefill and settings.kind != "openai_compatible":
-        raise ConfigError(
-            f"frontier.providers.{name}.prefill: only an openai_compatible provider can be told so."
-        )
-    provider = _provider(access, http, prefill=settings.prefill) if key or not source else None
-    return _Source(name, settings, models, provider, explicit=bool(settings.models))
-
-
-def _provider(access: Access, http: HttpClient, *, prefill: bool) -> Provider:
-    if access.kind == "anthropic":
-        return AnthropicProvider(access, http)
-    if access.kind == "gemini":
-        return GeminiProvider(access, http)
-    return OpenAIProvider(access, http, prefill=prefill)
+    return Access(name, settings.kind, address, key, route, settings.connect_timeout_s, pace)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from datetime import date
 
 from weir.common.config.base import ResidencyName
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode, WeirError
 from weir.common.prompts import PromptSpec, prompt_from_proto, prompt_to_proto
 from weir.engines.base import FinishReason
+from weir.frontier_proxy.breaker import CircuitState
 from weir.frontier_proxy.domain import (
     AttemptUsage,
     Done,
@@ -19,7 +22,7 @@ from weir.frontier_proxy.domain import (
     to_nano,
     to_usd,
 )
-from weir.frontier_proxy.ledger.sqlite import SpendRow
+from weir.frontier_proxy.ledger.base import BudgetState, SpendQuery, SpendRow
 from weir.frontier_proxy.providers.base import Delta, Finished, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.selection import ModelStatus
 from weir.v1 import frontier_proxy_pb2 as pb
@@ -35,6 +38,11 @@ _FINISHES = {
     Finish.STOP: types_pb2.FINISH_REASON_STOP,
     Finish.LENGTH: types_pb2.FINISH_REASON_LENGTH,
     Finish.BUDGET: types_pb2.FINISH_REASON_BUDGET,
+}
+_CIRCUITS = {
+    CircuitState.CLOSED: pb.CIRCUIT_CLOSED,
+    CircuitState.OPEN: pb.CIRCUIT_OPEN,
+    CircuitState.HALF_OPEN: pb.CIRCUIT_HALF_OPEN,
 }
 
 
@@ -116,18 +124,72 @@ def frontier_model(status: ModelStatus) -> pb.FrontierModel:
         max_context=status.price.max_context,
         available=status.available,
         stand_in=status.stand_in,
+        replay=status.replay,
+        circuit=_CIRCUITS[status.circuit],
     )
 
 
-def spend(row: SpendRow) -> pb.Spend:
-    """Convert one row of the ledger."""
+def spend_query(request: pb.GetSpendRequest, tenant: str | None) -> SpendQuery:
+    """Validate a question about ``tenant``, ``None`` for all. Raises WeirError INVALID_REQUEST."""
+    first, last = _day("from_day", request.from_day), _day("to_day", request.to_day)
+    if (first or last) and not request.by_day:
+        raise _bad_request("by_day", "must be set where days are chosen")
+    if first and last and first > last:
+        raise _bad_request("to_day", "is before from_day")
+    return SpendQuery(tenant, request.by_day, first, last)
+
+
+def _day(field: str, text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise _bad_request(field, "is no day such as 2026-01-31") from None
+
+
+def _bad_request(field: str, problem: str) -> WeirError:
+    return WeirError(ErrorCode.INVALID_REQUEST, f"{field} {problem}.", fields={field: problem})
+
+
+def spend_response(rows: Iterable[SpendRow], budgets: Iterable[BudgetState]) -> pb.GetSpendResponse:
+    """Convert what the ledger tells."""
+    states = list(budgets)
+    limits = {
+        state.tenant: state.limit_nano for state in states if state.period == "total" and not state.model
+    }
+    return pb.GetSpendResponse(
+        spend=[_spend(row, limits.get(row.tenant)) for row in rows], budgets=map(_budget, states)
+    )
+
+
+def _spend(row: SpendRow, limit_nano: int | None) -> pb.Spend:
     return pb.Spend(
         tenant=row.tenant,
         model=row.model,
         settled_usd=to_usd(row.settled_nano),
         reserved_usd=to_usd(row.reserved_nano),
-        budget_usd=None if row.budget_nano is None else to_usd(row.budget_nano),
+        budget_usd=None if limit_nano is None else to_usd(limit_nano),
+        day=row.day.isoformat() if row.day else "",
+        provider=row.provider,
+        attempts=row.attempts,
+        prompt_tokens=row.counts.prompt,
+        cached_prompt_tokens=row.counts.cached,
+        cache_write_tokens=row.counts.cache_write,
+        completion_tokens=row.counts.completion,
+        reasoning_tokens=row.counts.reasoning,
     )
+
+
+def _budget(state: BudgetState) -> pb.BudgetState:
+    budget = pb.BudgetState(
+        tenant=state.tenant,
+        model=state.model,
+        period=state.period,
+        limit_usd=to_usd(state.limit_nano),
+        committed_usd=to_usd(state.committed_nano),
+    )
+    if state.resets_at:
+        budget.resets_at.FromDatetime(state.resets_at)
+    return budget
 
 
 def completion_request(request: ProviderRequest) -> slm_worker_pb2.CompleteRequest:

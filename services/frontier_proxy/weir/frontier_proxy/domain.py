@@ -44,7 +44,11 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class ForwardSpec:
-    """A valid request. ``residency`` is ``None`` where the server's default applies."""
+    """A valid request.
+
+    ``residency`` is ``None`` where the server's default applies; ``models`` are those that the tenant may
+    use, ``None`` all of them.
+    """
 
     request_id: str
     tenant: str
@@ -53,6 +57,7 @@ class ForwardSpec:
     residency: ResidencyName | None = None
     max_cost_nano: int | None = None
     continue_from: str = ""
+    models: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Telemetry of one attempt: its span and its metrics (GenAI semantic conventions)."""
+"""Telemetry of attempts (GenAI semantic conventions), and of what is done so that an answer survives."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 
 from weir.common import conventions as names
 from weir.common.context import current_call
+from weir.common.errors import ErrorCode
 from weir.common.telemetry import meter, tracer
-from weir.frontier_proxy.domain import AttemptUsage, to_usd
+from weir.frontier_proxy.domain import AttemptUsage, TokenCounts, to_usd
 from weir.frontier_proxy.providers.base import ProviderRequest
+from weir.frontier_proxy.selection import Candidate
 
 
 class Instruments:
-    """The metrics of attempts."""
+    """The metrics of attempts and of survival; all have the provider and the model."""
 
     def __init__(self, meter: Meter) -> None:
-        self.duration = meter.create_histogram(names.CLIENT_DURATION, "s", "Duration of one attempt")
-        self.first_text = meter.create_histogram(names.CLIENT_FIRST_CHUNK, "s", "Time to the first text")
-        self.tokens = meter.create_histogram(names.CLIENT_TOKEN_USAGE, "{token}", "Tokens of one attempt")
-        self.attempts = meter.create_counter(names.FRONTIER_ATTEMPTS, "{attempt}", "Attempts by outcome")
-        self.cost = meter.create_counter(names.FRONTIER_COST, "USD", "Cost of all attempts, failed ones too")
+        histogram, counter = meter.create_histogram, meter.create_counter
+        self.duration = histogram(names.CLIENT_DURATION, "s", "Duration of one attempt")
+        self.first_text = histogram(names.CLIENT_FIRST_CHUNK, "s", "Time to the first text")
+        self.tokens = histogram(names.CLIENT_TOKEN_USAGE, "{token}", "Tokens of one attempt")
+        self.attempts = counter(names.FRONTIER_ATTEMPTS, "{attempt}", "Attempts by outcome")
+        self.cost = counter(names.FRONTIER_COST, "USD", "Cost of all attempts, failed ones too")
+        self.classes = counter(names.FRONTIER_TOKENS, "{token}", "Tokens by the class that is priced")
+        self.retries = counter(names.FRONTIER_RETRIES, "{retry}", "Further tries of the same model")
+        self.fallbacks = counter(names.FRONTIER_FALLBACKS, "{fallback}", "Models left before a first text")
+        self.switches = counter(names.FRONTIER_SWITCHES, "{switch}", "Models left behind a first text")
+        self.hedges = counter(names.FRONTIER_HEDGES, "{hedge}", "Hedges that were sent, and that won")
+        self.hedge_cost = counter(names.FRONTIER_HEDGE_COST, "USD", "What hedging costs on top")
+        self.opened = counter(names.FRONTIER_CIRCUIT_OPENED, "{opening}", "Openings of circuits by cause")
 
 
 @cache
@@ -33,16 +43,66 @@ def instruments() -> Instruments:
     return Instruments(meter())
 
 
+def labels(candidate: Candidate) -> dict[str, str]:
+    """Return the labels that all of a candidate's metrics have."""
+    return {names.PROVIDER: candidate.provider.access.name, names.REQUEST_MODEL: candidate.model}
+
+
+def retried(candidate: Candidate, code: ErrorCode) -> None:
+    """Count a further try of ``candidate``, whose last one ended with ``code``."""
+    instruments().retries.add(1, {**labels(candidate), names.ERROR_TYPE: code})
+
+
+def fell_back(left: Candidate, code: ErrorCode) -> None:
+    """Count that another model is tried in place of ``left``, of which no text has come."""
+    instruments().fallbacks.add(1, {**labels(left), names.ERROR_TYPE: code})
+
+
+def switched(left: Candidate, code: ErrorCode) -> None:
+    """Count that another model continues the text of ``left``."""
+    instruments().switches.add(1, {**labels(left), names.ERROR_TYPE: code})
+
+
+def hedge_sent(hedge: Candidate) -> None:
+    """Count that ``hedge`` was asked beside the one that is waited for."""
+    instruments().hedges.add(1, {**labels(hedge), names.HEDGE: "sent"})
+
+
+def hedge_won(hedge: Candidate) -> None:
+    """Count that ``hedge`` began first."""
+    instruments().hedges.add(1, {**labels(hedge), names.HEDGE: "won"})
+
+
+def hedge_paid(loser: Candidate, nano: int) -> None:
+    """Count what the loser of a race cost, in nano-dollars."""
+    instruments().hedge_cost.add(to_usd(nano), labels(loser))
+
+
+def token_classes(counts: TokenCounts) -> dict[str, int]:
+    """Return tokens by the class that is priced; classes do not overlap, empty ones are absent."""
+    classes = {
+        "input": max(0, counts.prompt - counts.cached - counts.cache_write),
+        "cached_input": counts.cached,
+        "cache_write": counts.cache_write,
+        "output": max(0, counts.completion - counts.reasoning),
+        "reasoning": counts.reasoning,
+    }
+    return {name: tokens for name, tokens in classes.items() if tokens}
+
+
 class AttemptTelemetry:
     """Measures one attempt from its creation to ``end``."""
 
-    def __init__(self, provider: str, request: ProviderRequest, *, stand_in: bool) -> None:
+    def __init__(
+        self, provider: str, request: ProviderRequest, *, stand_in: bool, replay: bool = False
+    ) -> None:
         self._begun = time.monotonic()
         self._attributes: dict[str, str | bool] = {
             names.OPERATION: "chat",
             names.PROVIDER: provider,
             names.REQUEST_MODEL: request.model,
             names.STAND_IN: stand_in,
+            names.REPLAY: replay,
         }
         self._span = self._start_span(request)
 
@@ -58,11 +118,12 @@ class AttemptTelemetry:
             f"chat {request.model}", parent, kind=SpanKind.CLIENT, attributes=attributes
         )
 
-    def first_text(self) -> None:
-        """Note the time to the first text."""
+    def first_text(self) -> float:
+        """Note that the first text came; returns the seconds it took."""
         seconds = time.monotonic() - self._begun
         instruments().first_text.record(seconds, self._attributes)
         self._span.add_event("first_text")
+        return seconds
 
     def end(self, usage: AttemptUsage, outcome: str) -> None:
         """Record tokens, cost and duration; ``outcome`` is "stop", "length", an error code or "cancelled"."""
@@ -72,8 +133,10 @@ class AttemptTelemetry:
         made.duration.record(time.monotonic() - self._begun, attributes)
         made.tokens.record(usage.counts.prompt, {**self._attributes, names.TOKEN_TYPE: "input"})
         made.tokens.record(usage.counts.completion, {**self._attributes, names.TOKEN_TYPE: "output"})
+        for name, tokens in token_classes(usage.counts).items():
+            made.classes.add(tokens, {**self._attributes, names.TOKEN_CLASS: name})
         made.cost.add(to_usd(usage.cost_nano), self._attributes)
-        made.attempts.add(1, attributes)
+        made.attempts.add(1, {**self._attributes, names.OUTCOME: outcome})
         self._end_span(usage, outcome, failed=failed)
 
     def _end_span(self, usage: AttemptUsage, outcome: str, *, failed: bool) -> None:
@@ -81,6 +144,7 @@ class AttemptTelemetry:
         span.set_attribute(names.INPUT_TOKENS, usage.counts.prompt)
         span.set_attribute(names.CACHED_INPUT_TOKENS, usage.counts.cached)
         span.set_attribute(names.OUTPUT_TOKENS, usage.counts.completion)
+        span.set_attribute(names.REASONING_TOKENS, usage.counts.reasoning)
         span.set_attribute(names.COST_USD, to_usd(usage.cost_nano))
         if not failed:
             span.set_attribute(names.FINISH_REASONS, (outcome,))

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from weir.common.config.base import ResidencyName
 from weir.common.config.model import FrontierTier
 from weir.common.errors import ErrorCode, WeirError
-from weir.engines.base import ChatMessage, Constraint
-from weir.frontier_proxy.attempt import Attempt
 from weir.frontier_proxy.continuation import Joint, Trim
-from weir.frontier_proxy.domain import AttemptUsage, ForwardSpec, to_usd
+from weir.frontier_proxy.domain import ForwardSpec, to_usd
 from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate, structured_estimate
 from weir.frontier_proxy.providers.base import ProviderRequest
-from weir.frontier_proxy.redaction import Redactor, unfinished
+from weir.frontier_proxy.redacted import Names, redacted
 from weir.frontier_proxy.restart import Restart
 from weir.frontier_proxy.selection import Candidate
 from weir.frontier_proxy.stages import Owed, Pipeline, Restore, Stage, Stop, Unwrap
 
 
-class Planner:
-    """Builds attempts. ``tier`` holds the defaults of what a request leaves open."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is sent to a candidate, what its text passes through, and the most that it can cost.
 
-    def __init__(self, tier: FrontierTier) -> None:
-        self._tier = tier
+    ``stop`` is the one of ``stages`` that may end it early. ``capped``: the cost limit, not the caller, set
+    the request's ``max_tokens``.
+    """
+
+    candidate: Candidate
+    request: ProviderRequest
+    stages: Pipeline
+    stop: Stop
+    capped: bool
+    bound_nano: int
+
+
+class Planner:
+    """Plans attempts.
+
+    Args:
+        tier: the defaults of what a request leaves open.
+        names: finds the names in a text that are to be redacted; none are where ``None``.
+    """
+
+    def __init__(self, tier: FrontierTier, names: Names | None = None) -> None:
+        self._tier, self._names = tier, names
 
     def eligible(self, candidates: Sequence[Candidate], spec: ForwardSpec) -> list[Candidate]:
         """Return those that can take the prompt and hold the answer to its constraint.
@@ -40,34 +57,47 @@ class Planner:
         if constraint and not able:
             hint = f"No provider can hold an answer to a {constraint.kind}; use a JSON Schema or choices."
             raise WeirError(ErrorCode.UNSUPPORTED, hint)
-        size = prompt_estimate(self._request(spec))
-        fitting = [c for c in able if size < self._context(c)]
+        fitting = self.fitting(able, spec)
         if not fitting:
+            size = prompt_estimate(self._request(spec))
             limit = max(map(self._context, able))
             hint = f"The prompt has about {size} tokens, and the model takes {limit}."
             raise WeirError(ErrorCode.CONTEXT_TOO_LONG, hint)
         return fitting
 
+    def fitting(self, candidates: Iterable[Candidate], spec: ForwardSpec) -> list[Candidate]:
+        """Return those whose context holds the prompt and the text that stands."""
+        size = prompt_estimate(self._request(spec))
+        return [c for c in candidates if size < self._context(c)]
+
+    def continued(self, spec: ForwardSpec, sent: str, tokens: int) -> ForwardSpec:
+        """Return what is asked of the next model once ``sent``, of so many tokens, has gone to the client."""
+        asked = spec.prompt.sampling
+        # At least one is asked for: the count of what was sent may be an estimate.
+        left = max(1, (asked.max_tokens or self._tier.max_tokens) - tokens)
+        prompt = replace(spec.prompt, sampling=replace(asked, max_tokens=left))
+        return replace(spec, prompt=prompt, continue_from=spec.continue_from + sent)
+
     def _context(self, candidate: Candidate) -> int:
         known = candidate.price.max_context
         return min(known, self._tier.max_context) if candidate.model == self._tier.model_id else known
 
-    async def attempt(
-        self,
-        candidate: Candidate,
-        spec: ForwardSpec,
-        residency: ResidencyName,
-        spent: Iterable[AttemptUsage],
-    ) -> Attempt:
-        """Build the attempt on ``candidate``. Raises WeirError COST_LIMIT where no answer fits the limit."""
+    async def plan(
+        self, candidate: Candidate, spec: ForwardSpec, residency: ResidencyName, left_nano: int | None
+    ) -> Plan:
+        """Plan an attempt on ``candidate`` with what the cost limit leaves, ``None`` without one.
+
+        Raises:
+            WeirError: COST_LIMIT where no answer fits the limit.
+        """
         request = self._request(spec)
         stages: list[Stage] = []
         owed = ""
         if request.constraint and request.constraint.kind == "choices" and not candidate.provider.stand_in:
             stages.append(Unwrap())
         if residency == "redacted" and not candidate.provider.stand_in:
-            # The telephone metadata takes a millisecond per kilobyte.
-            request, originals, owed = await asyncio.to_thread(redacted, request)
+            # The telephone metadata takes a millisecond per kilobyte, a model of names much more.
+            request, originals, owed = await asyncio.to_thread(redacted, request, self._names)
             if originals:
                 stages.append(Restore(originals))
         request = replace(request, model=candidate.model, traits=candidate.price.traits)
@@ -76,8 +106,8 @@ class Planner:
         stop, request = _stops(candidate, request, spec.prompt.sampling.stop)
         if stop.needed:
             stages.append(stop)
-        request, capped = _within(candidate, request, _left(spec, spent))
-        return Attempt(candidate, request, Pipeline(stages), stop, capped=capped)
+        request, capped = _within(candidate, request, left_nano)
+        return Plan(candidate, request, Pipeline(stages), stop, capped, _bound(candidate, request))
 
     def _request(self, spec: ForwardSpec) -> ProviderRequest:
         asked = spec.prompt.sampling
@@ -121,11 +151,10 @@ def _joined(
     return request, [Restart(prefix, json=constraint.kind == "json_schema")]
 
 
-def _left(spec: ForwardSpec, spent: Iterable[AttemptUsage]) -> int | None:
-    """Return what the cost limit leaves after earlier attempts, in nano-dollars."""
-    if spec.max_cost_nano is None:
-        return None
-    return spec.max_cost_nano - sum(usage.cost_nano for usage in spent)
+def _bound(candidate: Candidate, request: ProviderRequest) -> int:
+    if candidate.provider.stand_in:
+        return 0
+    return candidate.price.bound(prompt_bound(request), request.sampling.max_tokens or 0)
 
 
 def _within(candidate: Candidate, request: ProviderRequest, left: int | None) -> tuple[ProviderRequest, bool]:
@@ -153,43 +182,3 @@ def _stops(
         return Stop(()), request
     kept = request.sampling.stop[:limit]
     return Stop(originals), replace(request, sampling=replace(request.sampling, stop=kept))
-
-
-def redacted(request: ProviderRequest) -> tuple[ProviderRequest, dict[str, str], str]:
-    """Replace personal data everywhere in ``request``.
-
-    Returns also the originals by placeholder, and what completes one of them at the prefix's end.
-    """
-    constraint = request.constraint
-    values = constraint.value if constraint else ()
-    redactor = Redactor(
-        [*(m.content for m in request.messages), request.prefix, *request.sampling.stop, *values]
-    )
-    messages = tuple(ChatMessage(m.role, redactor.redact(m.content)) for m in request.messages)
-    owed = unfinished(request.prefix, redactor.originals.values())
-    prefix = redactor.redact(request.prefix + owed)
-    sampling = replace(request.sampling, stop=tuple(map(redactor.redact, request.sampling.stop)))
-    changed = _constraint(constraint, redactor) if constraint else None
-    if redactor.notice:
-        messages = (ChatMessage("system", redactor.notice), *messages)
-    request = replace(request, messages=messages, prefix=prefix, sampling=sampling, constraint=changed)
-    return request, redactor.originals, owed
-
-
-def _constraint(constraint: Constraint, redactor: Redactor) -> Constraint:
-    if constraint.kind != "json_schema":
-        return replace(constraint, value=tuple(map(redactor.redact, constraint.value)))
-    try:
-        schema = json.loads(constraint.value[0])
-    except ValueError:
-        return constraint
-    return replace(constraint, value=(json.dumps(_strings(schema, redactor)),))
-
-
-def _strings(node: Any, redactor: Redactor) -> Any:
-    """Redact the strings of a schema and leave its numbers and its structure alone."""
-    if isinstance(node, dict):
-        return {key: _strings(value, redactor) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_strings(value, redactor) for value in node]
-    return redactor.redact(node) if isinstance(node, str) else node

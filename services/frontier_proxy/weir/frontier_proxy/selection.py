@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from weir.common.config.frontier import CircuitBreaker
 from weir.common.errors import ErrorCode, WeirError
-from weir.frontier_proxy.breaker import Breaker
+from weir.frontier_proxy.breaker import Breaker, CircuitState
+from weir.frontier_proxy.latency import FirstTextTimes
 from weir.frontier_proxy.prices import ModelPrice
 from weir.frontier_proxy.providers.base import Provider
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model of one provider, with its price and its breaker."""
+    """One model of one provider, with its price, its circuit and how long its first texts take."""
 
     provider: Provider
     price: ModelPrice
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: Breaker = field(default_factory=lambda: Breaker(CircuitBreaker()))
+    times: FirstTextTimes = field(default_factory=FirstTextTimes)
 
     @property
     def model(self) -> str:
         """The model's name."""
         return self.price.model
+
+    def open_for(self) -> float:
+        """Return the seconds for which it is not asked; 0 where it may be.
+
+        A circuit that a refused key had opened closes once another key is there, so that one is looked for.
+        """
+        left = self.breaker.open_for()
+        if not left or self.breaker.reason is not ErrorCode.PROVIDER_AUTH:
+            return left
+        self.provider.access.entry.current()
+        return self.breaker.open_for()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,8 @@ class ModelStatus:
     price: ModelPrice
     available: bool
     stand_in: bool = False
+    replay: bool = False
+    circuit: CircuitState = CircuitState.CLOSED
 
 
 class Selection:
@@ -70,27 +86,51 @@ class Selection:
         self._missing, self._stand_in = tuple(missing), stand_in
 
     @property
+    def offered(self) -> tuple[Candidate, ...]:
+        """Every candidate with a key, the most preferred first."""
+        return self._candidates
+
+    @property
     def stand_in(self) -> bool:
         """Whether requests that name no model get the stand-in."""
         return not self._order and self._stand_in is not None
 
-    def candidates(self, model: str) -> tuple[Candidate, ...]:
+    def candidates(self, model: str, allowed: frozenset[str] | None = None) -> tuple[Candidate, ...]:
         """Return who may answer, the preferred first; a named model is never replaced by another.
+
+        Args:
+            model: the one that is asked for; empty leaves the choice.
+            allowed: the models that the tenant may use; ``None`` is all of them.
 
         Raises:
             WeirError: UNKNOWN_MODEL, naming the known ones; PROVIDER_AUTH where a key is missing;
-                PROVIDER_FAILED where every circuit is open.
+                TENANT_FORBIDDEN; PROVIDER_FAILED where every circuit is open.
         """
         named = [candidate for candidate in self._candidates if candidate.model == model]
         found = self._order if not model else tuple(named)
         if not found and self._stand_in and model in ("", self._default):
-            return (self._stand_in,)
+            found = (self._stand_in,)
+        if allowed is not None:
+            found = self._permitted(found, model, allowed)
         if not found:
             raise self._unavailable(model or self._default)
-        closed = tuple(candidate for candidate in found if not candidate.breaker.open_for())
+        closed = tuple(candidate for candidate in found if not candidate.open_for())
         if not closed:
-            raise _all_open(found)
+            raise all_open(found)
         return closed
+
+    def _permitted(
+        self, found: Sequence[Candidate], model: str, allowed: frozenset[str]
+    ) -> tuple[Candidate, ...]:
+        """Keep what is allowed; of a free choice that leaves nothing, what else is allowed and offered."""
+        kept = tuple(candidate for candidate in found if candidate.model in allowed)
+        if not kept and not model:
+            kept = tuple(candidate for candidate in self._candidates if candidate.model in allowed)
+        if not kept and (found or not model):
+            names = ", ".join(sorted(allowed))
+            hint = f"Of the frontier's models the tenant may use: {names}."
+            raise WeirError(ErrorCode.TENANT_FORBIDDEN, hint)
+        return kept
 
     def _unavailable(self, model: str) -> WeirError:
         missing = next((entry for entry in self._missing if entry.price.model == model), None)
@@ -106,10 +146,7 @@ class Selection:
 
     def models(self) -> list[ModelStatus]:
         """List every model with its price, the default one first."""
-        listed = [
-            ModelStatus(c.model, c.provider.access.name, c.price, not c.breaker.open_for())
-            for c in self._candidates
-        ]
+        listed = [_status(candidate) for candidate in self._candidates]
         if self._stand_in and not any(status.model == self._default for status in listed):
             access = self._stand_in.provider.access
             listed.append(ModelStatus(self._default, access.name, self._stand_in.price, True, stand_in=True))
@@ -122,10 +159,19 @@ class Selection:
         return sorted(listed, key=lambda status: status.model != self._default)
 
 
-def _all_open(found: Sequence[Candidate]) -> WeirError:
+def _status(candidate: Candidate) -> ModelStatus:
+    circuit, access = candidate.breaker.state, candidate.provider.access
+    available = circuit is not CircuitState.OPEN
+    return ModelStatus(
+        candidate.model, access.name, candidate.price, available, replay=access.replay, circuit=circuit
+    )
+
+
+def all_open(found: Sequence[Candidate]) -> WeirError:
+    """Return the error for candidates none of which is asked now, with the time until the first may be."""
     soonest = min(found, key=lambda candidate: candidate.breaker.open_for())
     names = ", ".join(sorted({candidate.provider.access.name for candidate in found}))
     reason = soonest.breaker.reason
     code = reason if reason is ErrorCode.RATE_LIMITED else ErrorCode.PROVIDER_FAILED
     hint = f"No provider ({names}) is asked for a while, since each has been failing; the last said {reason}."
-    return WeirError(code, hint, retry_after_s=soonest.breaker.open_for())
+    return WeirError(code, hint, retry_after_s=soonest.breaker.open_for() or None)

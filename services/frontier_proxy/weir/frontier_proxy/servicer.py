@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from weir.common.context import current_call
 from weir.common.grpc_types import ServicerContext
+from weir.common.tenancy.rights import visible_tenant
 from weir.frontier_proxy import convert
-from weir.frontier_proxy.forward import Forwarder
-from weir.frontier_proxy.ledger.sqlite import Ledger
+from weir.frontier_proxy.ledger.base import Ledger
 from weir.frontier_proxy.selection import Selection
+from weir.frontier_proxy.tenants import TenantForwarder
 from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import frontier_proxy_pb2_grpc
 
@@ -18,7 +21,7 @@ class FrontierProxyServicer(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer
     """The service's three RPCs."""
 
     def __init__(
-        self, forwarder: Forwarder, selection: Selection, ledger: Ledger, *, max_prompt_bytes: int
+        self, forwarder: TenantForwarder, selection: Selection, ledger: Ledger, *, max_prompt_bytes: int
     ) -> None:
         self._forwarder, self._selection, self._ledger = forwarder, selection, ledger
         self._max_prompt_bytes = max_prompt_bytes
@@ -39,6 +42,7 @@ class FrontierProxyServicer(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer
         return pb.ListModelsResponse(models=map(convert.frontier_model, self._selection.models()))
 
     async def GetSpend(self, request: pb.GetSpendRequest, context: ServicerContext) -> pb.GetSpendResponse:
-        """Return what is spent and reserved."""
-        rows = await self._ledger.spend(request.tenant)
-        return pb.GetSpendResponse(spend=map(convert.spend, rows))
+        """Return what is spent and reserved, and what is left of the budgets: the caller's own."""
+        query = convert.spend_query(request, visible_tenant(current_call(), request.tenant))
+        rows, budgets = await asyncio.gather(self._ledger.spend(query), self._ledger.budgets(query.tenant))
+        return convert.spend_response(rows, budgets)

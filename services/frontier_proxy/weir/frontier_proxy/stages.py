@@ -114,17 +114,23 @@ class Stop:
         if self.hit:
             return ""
         text = self._held + text
-        if match := self._pattern.search(text):
-            self.hit, self._held = True, ""
-            return text[: match.start()]
         cut = len(text) - held_back(text, self._stops)
+        match = self._pattern.search(text)
+        # A longer one that began before a short one may yet come.
+        if match and match.start() <= cut:
+            return self._end(text, match)
         self._held = text[cut:]
         return text[:cut]
 
     def flush(self) -> str:
         """See ``Stage.flush``."""
         held, self._held = self._held, ""
-        return held
+        match = self._pattern.search(held) if held else None
+        return self._end(held, match) if match else held
+
+    def _end(self, text: str, match: re.Match[str]) -> str:
+        self.hit, self._held = True, ""
+        return text[: match.start()]
 
 
 class Unwrap:

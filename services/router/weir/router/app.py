@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ from weir.common.app import App
 from weir.common.config import Settings
 from weir.common.config.routing import Routing
 from weir.common.state import state_directory
+from weir.common.tenancy.guard import TenantGuard
 from weir.router.classifier import artifact
 from weir.router.classifier.base import LoadClassifier
 from weir.router.classifier.judge import build_judge
@@ -30,12 +32,16 @@ from weir.router.servicer import RouterServicer
 from weir.router.statistics import Statistics
 from weir.v1 import router_pb2_grpc
 
+# What asks who calls, and what of it counts as a request; GetStatus is open.
+AUTHENTICATED = ("Generate", "Route", "SendFeedback")
+COUNTED = ("Generate", "Route")
+
 
 def build(settings: Settings, load_classifier: LoadClassifier | None = None) -> App:
     """Return the router, not yet started; it is healthy while any tier can be reached.
 
     Raises:
-        ConfigError: rules or tenant policies that cannot be followed.
+        ConfigError: rules or tenant policies that cannot be followed, or tenants' keys that cannot be used.
         WeirError: MODEL_UNAVAILABLE where the classifier's artifact cannot be read.
     """
     routing, observability = settings.routing, settings.observability
@@ -61,7 +67,8 @@ def build(settings: Settings, load_classifier: LoadClassifier | None = None) -> 
         lambda tier: fleet.pools[tier].available,
         lambda: reports_to_proto(judge.status()),
     )
-    servicer = RouterServicer(plane, routing, introspection)
+    guard = TenantGuard(settings.tenancy, os.environ, methods=AUTHENTICATED, counted=COUNTED)
+    servicer = RouterServicer(plane, routing, introspection, guard)
 
     def register(server: grpc.aio.Server) -> None:
         router_pb2_grpc.add_RouterServiceServicer_to_server(servicer, server)
@@ -72,8 +79,9 @@ def build(settings: Settings, load_classifier: LoadClassifier | None = None) -> 
         settings,
         register=register,
         grpc_services=["weir.v1.RouterService"],
-        components=[controller, planner, store, *fleet.pools.values()],
+        components=[guard, controller, planner, store, *fleet.pools.values()],
         healthy=lambda: fleet.healthy,
+        guards=[guard],
     )
 
 

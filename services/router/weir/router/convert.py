@@ -152,9 +152,7 @@ def handover_from_proto(handoff: router_pb2.Handoff) -> d.Handover:
         _TIERS.get(handoff.from_tier, d.Tier.HYBRID),
         _TIERS.get(handoff.to_tier, d.Tier.FRONTIER),
     )
-    return d.Handover(
-        source, target, reason, handoff.kept_tokens, handoff.from_model, handoff.to_model
-    )
+    return d.Handover(source, target, reason, handoff.kept_tokens, handoff.from_model, handoff.to_model)
 
 
 def usage_from_proto(usage: types_pb2.Usage, tier: d.Tier) -> d.Usage:

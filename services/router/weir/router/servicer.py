@@ -9,20 +9,26 @@ from contextlib import aclosing
 from weir.common.config.routing import Routing
 from weir.common.context import current_call
 from weir.common.grpc_types import ServicerContext
+from weir.common.tenancy.guard import TenantGuard
 from weir.router import convert
 from weir.router.control.convert import Introspection
 from weir.router.domain import Ask, Residency
+from weir.router.facts import estimate_tokens
 from weir.router.generate import DataPlane
+from weir.router.tokens import counted
 from weir.v1 import router_pb2, router_pb2_grpc
 
 
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """The front door. Errors leave as WeirError; the interceptor turns them into statuses."""
 
-    def __init__(self, plane: DataPlane, routing: Routing, introspection: Introspection) -> None:
+    def __init__(
+        self, plane: DataPlane, routing: Routing, introspection: Introspection, guard: TenantGuard
+    ) -> None:
         self._plane = plane
         self._routing = routing
         self._introspection = introspection
+        self._rights, self._limits = guard.rights, guard.limits
 
     async def Generate(
         self, request: router_pb2.GenerateRequest, context: ServicerContext
@@ -30,9 +36,10 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         """Route and answer."""
         del context
         ask = self._ask(request, request.request_id)
-        async with aclosing(self._plane.generate(ask)) as events:
-            async for event in events:
-                yield convert.event_to_proto(event)
+        with self._limits.tokens(current_call().tenant, estimate_tokens(ask.prompt)) as use:
+            async with aclosing(counted(self._plane.generate(ask), use)) as events:
+                async for event in events:
+                    yield convert.event_to_proto(event)
 
     async def Route(
         self, request: router_pb2.RouteRequest, context: ServicerContext
@@ -59,9 +66,11 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         return self._introspection.status()
 
     def _ask(self, request: router_pb2.GenerateRequest | router_pb2.RouteRequest, request_id: str) -> Ask:
+        call = current_call()
+        default = self._rights.residency(call.tenant) or self._routing.default_residency
         return convert.ask_from_proto(
             request,
-            request_id or current_call().request_id or uuid.uuid4().hex,
-            default_residency=Residency(self._routing.default_residency),
+            request_id or call.request_id or uuid.uuid4().hex,
+            default_residency=Residency(default),
             max_prompt_bytes=self._routing.max_prompt_bytes,
         )

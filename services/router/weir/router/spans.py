@@ -49,5 +49,6 @@ def answered(finished: Finished) -> None:
             names.COST_USD: finished.cost_usd,
             names.FRONTIER_COST_USD: finished.frontier_cost_usd,
             names.STAND_IN: any(usage.stand_in for usage in finished.usage),
+            names.REPLAY: any(usage.replay for usage in finished.usage),
         }
     )

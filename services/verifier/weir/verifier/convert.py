@@ -170,9 +170,7 @@ def frontier_event(response: frontier_proxy_pb2.ForwardResponse) -> Delta | Hand
     """Convert one event of the frontier's part."""
     if response.HasField("handoff"):
         told = response.handoff
-        return Handoff(
-            told.reason.code, told.reason.detail, told.kept_tokens, told.from_model, told.to_model
-        )
+        return Handoff(told.reason.code, told.reason.detail, told.kept_tokens, told.from_model, told.to_model)
     if response.HasField("finished"):
         finished = response.finished
         ending = _ENDING_OF.get(finished.finish_reason, Ending.STOP)

@@ -29,7 +29,7 @@ class Provider(Section):
     ca_bundle: Path | None = None
     # Of an HTTP proxy; the environment's where unset, none for "".
     proxy: str | None = None
-    # Whether the address may be one of a private network.
+    # Whether the address may be one of a private network, and need not be encrypted.
     allow_private: bool = False
     connect_timeout_s: Seconds = 5
     first_token_timeout_s: Seconds = 60
@@ -65,7 +65,7 @@ class Budget(Section):
     Every budget that matches a request holds.
     """
 
-    # Of one tenant ("" is that of requests without one); unset: of each tenant for itself; "*": of all together.
+    # Of one tenant ("" is that of requests without one); unset: of each by itself; "*": of all together.
     tenant: str | None = None
     # On one model; unset: on all.
     model: str | None = None

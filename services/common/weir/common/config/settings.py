@@ -58,7 +58,7 @@ class Settings(BaseSettings):
 
 
 # Variables that steer the command line itself, not a setting.
-RESERVED_ENV = frozenset({"WEIR_CONFIG"})
+RESERVED_ENV = frozenset({"WEIR_CONFIG", "WEIR_API_KEY", "WEIR_TOKEN"})
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

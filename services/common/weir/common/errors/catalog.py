@@ -60,11 +60,16 @@ CATALOG = MappingProxyType(
         C.UNAUTHENTICATED: Entry(
             _S.UNAUTHENTICATED, "The credentials are missing or not valid; send a valid key or token."
         ),
+        C.IDENTITY_UNAVAILABLE: Entry(
+            _S.UNAVAILABLE, "The identity provider's keys cannot be had now; retry later.", 5.0
+        ),
         C.TENANT_FORBIDDEN: Entry(
             _S.PERMISSION_DENIED, "The tenant may not do this; ask the operator for the right to it."
         ),
         C.TENANT_RATE: Entry(
-            _S.RESOURCE_EXHAUSTED, "The tenant sends more than it may in a minute; retry after the delay.", 1.0
+            _S.RESOURCE_EXHAUSTED,
+            "The tenant sends more than it may in a minute; retry after the delay.",
+            1.0,
         ),
         C.LEDGER_UNAVAILABLE: Entry(
             _S.UNAVAILABLE, "The ledger cannot be written, so nothing may be spent; retry later.", 5.0

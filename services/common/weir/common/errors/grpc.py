@@ -41,7 +41,7 @@ def to_status(error: WeirError, request_id: str = "") -> status_pb2.Status:
             for path, text in error.fields.items()
         ]
         add(error_details_pb2.BadRequest(field_violations=violations))
-    if error.code is ErrorCode.BUDGET_EXHAUSTED:
+    if error.code in (ErrorCode.BUDGET_EXHAUSTED, ErrorCode.TENANT_RATE):
         violation = error_details_pb2.QuotaFailure.Violation(
             subject=error.metadata.get("tenant", ""), description=error.hint or entry.message
         )

@@ -17,7 +17,7 @@ from weir.common.errors.grpc import abort, translate
 from weir.common.grpc_types import ServicerContext
 from weir.common.interceptors.decoding import checked, tolerant
 from weir.common.interceptors.scopes import Rpc, Scope, record_failure
-from weir.common.propagation import REQUEST_ID_KEY, TENANT_KEY
+from weir.common.propagation import CREDENTIAL_KEYS, REQUEST_ID_KEY, TENANT_KEY
 
 MAX_ID_LENGTH = 128
 
@@ -35,11 +35,19 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
 
     gRPC does not close a handler's generator when the client cancels; a coroutine is cancelled where it
     stands, so every ``finally`` below it runs in the RPC's own task. A message that the client does not
-    take within ``stall_timeout_s`` ends the stream with READER_STALLED.
+    take within ``stall_timeout_s`` ends the stream with READER_STALLED. ``guards`` are scopes that may
+    refuse the call; those in ``scopes`` see how it ended.
     """
 
-    def __init__(self, scopes: Sequence[Scope], *, stall_timeout_s: float, max_streams: int) -> None:
-        self._scopes = tuple(scopes)
+    def __init__(
+        self,
+        scopes: Sequence[Scope],
+        *,
+        stall_timeout_s: float,
+        max_streams: int,
+        guards: Sequence[Scope] = (),
+    ) -> None:
+        self._scopes, self._guards = tuple(scopes), tuple(guards)
         self._stall_timeout_s = stall_timeout_s
         self._max_streams = max_streams
         self._in_flight = 0
@@ -114,6 +122,9 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                         await stack.enter_async_context(scope(rpc))
                 stack.enter_context(_outcome(rpc))
                 stack.enter_context(self._admitted(rpc))
+                if not rpc.quiet:
+                    for guard in self._guards:
+                        await stack.enter_async_context(guard(rpc))
                 yield rpc
         except grpc.aio.AbortError:
             raise
@@ -157,6 +168,8 @@ def _outcome(rpc: Rpc) -> Iterator[None]:
 
 def _describe(method: str, request: object, context: ServicerContext) -> Rpc:
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    # Taken out, so that nothing that shows a call's metadata shows them.
+    credentials = tuple((key, metadata.pop(key)) for key in CREDENTIAL_KEYS if key in metadata)
     named = getattr(request, "request_id", "") or metadata.get(REQUEST_ID_KEY, "")
     remaining = context.time_remaining()
     info = CallInfo(
@@ -164,5 +177,6 @@ def _describe(method: str, request: object, context: ServicerContext) -> Rpc:
         tenant=metadata.get(TENANT_KEY, "")[:MAX_ID_LENGTH],
         method=method,
         deadline=None if remaining is None else time.monotonic() + remaining,
+        credentials=credentials,
     )
     return Rpc(info, metadata, context.peer() or "")

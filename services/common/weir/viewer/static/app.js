@@ -1,6 +1,7 @@
 // Which view the address asks for, and keeping it up to date.
 
 import { ListView } from "/static/list.js";
+import { SpendView } from "/static/spend.js";
 import { TraceView } from "/static/waterfall.js";
 
 const root = document.getElementById("view");
@@ -10,7 +11,12 @@ let view = null;
 function show() {
   const match = location.pathname.match(/^\/trace\/([^/]+)$/);
   root.replaceChildren();
-  view = match ? new TraceView(root, decodeURIComponent(match[1])) : new ListView(root);
+  const spend = location.pathname === "/spend";
+  view = match ? new TraceView(root, decodeURIComponent(match[1])) : spend ? new SpendView(root) : new ListView(root);
+  for (const link of document.querySelectorAll(".views a")) {
+    if ((link.getAttribute("href") === "/spend") === spend) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   refresh();
 }
 
@@ -38,6 +44,9 @@ document.addEventListener("click", (event) => {
   scrollTo(0, 0);
 });
 addEventListener("popstate", show);
+
+// Money is settled without a span, too, and traces may go elsewhere.
+setInterval(() => { if (view instanceof SpendView && !document.hidden) refresh(); }, 5000);
 
 const changes = new EventSource("/api/changes");
 changes.onopen = () => setLive(true);

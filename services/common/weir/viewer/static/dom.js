@@ -25,6 +25,10 @@ export function tierChip(tier) {
   return tier ? el("span", { class: `chip tier-${known(tier, TIERS)}` }, TIER_NAMES[tier] ?? tier) : "";
 }
 
+export function replayBadge() {
+  return el("span", { class: "badge", title: "Recorded answers were played" }, "replay");
+}
+
 export function outcomeChip(trace) {
   const outcome = known(trace.outcome, ["ok", "cancelled", "error"]);
   const text = outcome === "ok" ? "ok" : (trace.code || outcome).toLowerCase().replaceAll("_", " ");
@@ -60,6 +64,11 @@ export function clock(nanoseconds) {
   const at = new Date(nanoseconds / 1e6);
   const time = at.toLocaleTimeString("en-GB");
   return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString("en-CA")} ${time}`;
+}
+
+// The day of a moment in seconds, in UTC.
+export function day(seconds) {
+  return new Date(1000 * seconds).toISOString().slice(0, 10);
 }
 
 export function reasonText(code) {

@@ -1,6 +1,6 @@
 // The list of recent requests, with what all kept ones came to.
 
-import { clock, count, duration, el, known, money, outcomeChip, reasonText, TIER_NAMES, TIERS, tierChip } from "/static/dom.js";
+import { clock, count, duration, el, known, money, outcomeChip, reasonText, replayBadge, TIER_NAMES, TIERS, tierChip } from "/static/dom.js";
 
 const OUTCOMES = { "": "All", ok: "Ok", cancelled: "Cancelled", error: "Failed" };
 const PAGE = 100;
@@ -81,7 +81,8 @@ function drawRow(trace) {
     el("td", {}, answered ? tierChip(trace.tier) : el("span", { class: "dim" }, "–")),
     el("td", { class: "model" },
       answered ? trace.model : el("span", { class: "dim" }, trace.name),
-      trace.stand_in ? el("span", { class: "badge", title: "A local stand-in answered for a model that is not configured" }, "stand-in") : ""),
+      trace.stand_in ? el("span", { class: "badge", title: "A local stand-in answered for a model that is not configured" }, "stand-in") : "",
+      trace.replay ? replayBadge() : ""),
     el("td", { class: "why" }, trace.reason ? reasonText(trace.reason) : el("span", { class: "dim" }, "–")),
     el("td", { class: "number" }, trace.output_tokens === null ? el("span", { class: "dim" }, "–") : `${count(trace.input_tokens)} → ${count(trace.output_tokens)}`),
     el("td", { class: "number" }, money(trace.cost_usd)),

@@ -119,7 +119,7 @@ function drawFacts(trace, spans) {
     el("div", { class: label === "Model" ? "tile model" : "tile" }, el("div", { class: "label" }, label), el("div", { class: "value small" }, value), el("div", { class: "note" }, note));
   const chips = (codes, kind) => codes.map((code) => el("span", { class: `chip ${kind}` }, reasonText(String(code))));
   return el("section", { class: "summary facts" },
-    fact("Model", trace.model || "–", trace.stand_in ? "a stand-in: none is configured" : ""),
+    fact("Model", trace.model || "–", trace.stand_in ? "a stand-in: none is configured" : trace.replay ? "a replay: recorded answers" : ""),
     fact("Tokens", trace.output_tokens === null ? "–" : `${count(trace.input_tokens)} → ${count(trace.output_tokens)}`, "in → out"),
     fact("Cost", money(trace.cost_usd), trace.frontier_cost_usd ? `frontier alone: ${money(trace.frontier_cost_usd)}` : ""),
     fact("Duration", duration(trace.duration_ns), clock(trace.start_ns)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, Protocol
 
@@ -44,7 +44,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class SpendQuery:
-    """Which rows are wanted. ``tenant`` is ``None`` for all; days are UTC, inclusive, with ``by_day`` alone."""
+    """Which rows are wanted. ``tenant`` is ``None`` for all; days are UTC, the last one included."""
 
     tenant: str | None = None
     by_day: bool = False
@@ -63,7 +63,7 @@ class SpendRow:
     settled_nano: int = 0
     reserved_nano: int = 0
     attempts: int = 0
-    counts: TokenCounts = TokenCounts()
+    counts: TokenCounts = field(default_factory=TokenCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,8 @@ class Ledger(Protocol):
         """Set money aside; cancelled while it waits, it sets nothing aside.
 
         Raises:
-            WeirError: BUDGET_EXHAUSTED, naming the budget, where one would be passed; LEDGER_UNAVAILABLE.
+            WeirError: BUDGET_EXHAUSTED, naming the budget, where one would be passed; COST_LIMIT for more
+                than one attempt can ever cost; LEDGER_UNAVAILABLE; SHUTTING_DOWN.
         """
         ...
 
@@ -116,5 +117,6 @@ class Ledger(Protocol):
         ...
 
     async def budgets(self, tenant: str | None) -> list[BudgetState]:
-        """Return the budgets that concern a tenant, ``None`` for all that have spent or are named."""
+        """Return a tenant's own budgets; for ``None`` those of all together and of each tenant that has spent
+        or is named. What all spend together is no tenant's to read."""
         ...

@@ -1,230 +1,106 @@
-"""The ledger: what is spent and reserved, by tenant and model, in SQLite and in nano-dollars."""
+"""The ledger in one SQLite file, for the proxies of one machine."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-import structlog
+from filelock import FileLock, Timeout
 
-from weir.common.errors import ErrorCode, WeirError
-from weir.frontier_proxy.domain import to_usd
+from weir.frontier_proxy.ledger.changes import Account
+from weir.frontier_proxy.ledger.database import Database
 
-log = structlog.get_logger(__name__)
-T = TypeVar("T")
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS totals (
-    tenant TEXT NOT NULL, model TEXT NOT NULL, settled_nano INTEGER NOT NULL,
-    PRIMARY KEY (tenant, model)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS reservations (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, model TEXT NOT NULL, request_id TEXT NOT NULL,
-    nano INTEGER NOT NULL, created_at REAL NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS reservations_by_tenant ON reservations (tenant);
-"""
-_SETTLE = """
-INSERT INTO totals (tenant, model, settled_nano) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET settled_nano = settled_nano + excluded.settled_nano
-"""
-_RESERVE = """
-INSERT INTO reservations (tenant, model, request_id, nano, created_at) VALUES (?, ?, ?, ?, ?)
-"""
-_COMMITTED = """
-SELECT coalesce((SELECT sum(settled_nano) FROM totals WHERE tenant = :tenant), 0)
-     + coalesce((SELECT sum(nano) FROM reservations WHERE tenant = :tenant), 0)
-"""
-_SPEND = """
-SELECT tenant, model, sum(settled), sum(reserved) FROM (
-    SELECT tenant, model, settled_nano AS settled, 0 AS reserved FROM totals
-    UNION ALL SELECT tenant, model, 0, nano FROM reservations
-) WHERE :tenant = '' OR tenant = :tenant GROUP BY tenant, model ORDER BY tenant, model
-"""
+FILE_NAME = "ledger.sqlite3"
+BUSY_S = 5.0
+# The day of what was spent before days were kept.
+UNDATED = date(1970, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Money set aside for one attempt."""
+class SqliteDatabase(Database):
+    """See ``Database``. Each process that uses the file holds a lock beside it, which the system lets go
+    where the process dies."""
 
-    id: int
-    tenant: str
-    model: str
-    nano: int
+    keyed, numbered = " STRICT, WITHOUT ROWID", " STRICT"
+    down = (sqlite3.Error, OSError)
 
-
-@dataclass(frozen=True, slots=True)
-class SpendRow:
-    """Spending of a tenant on a model; ``model`` is empty where the tenant has a budget and no spending."""
-
-    tenant: str
-    model: str
-    settled_nano: int = 0
-    reserved_nano: int = 0
-    budget_nano: int | None = None
-
-
-class Ledger(Protocol):
-    """What the proxy needs of a ledger."""
-
-    async def start(self) -> None:
-        """Open it; reservations that a crash left are settled at their full amount."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close it once everything begun is written."""
-        ...
-
-    async def reserve(self, tenant: str, model: str, nano: int, request_id: str) -> Reservation:
-        """Set money aside. Raises WeirError BUDGET_EXHAUSTED where the budget would be passed."""
-        ...
-
-    async def settle(self, reservation: Reservation, nano: int) -> None:
-        """Replace a reservation by what was really spent; settling twice changes nothing."""
-        ...
-
-    async def spend(self, tenant: str) -> list[SpendRow]:
-        """Return the spending of a tenant, of all for the empty name."""
-        ...
-
-
-class SqliteLedger:
-    """A ledger in one file, used by one process; every change is a transaction on its own thread."""
-
-    def __init__(self, path: Path, budgets_nano: Mapping[str, int]) -> None:
-        self._path, self._budgets = path, dict(budgets_nano)
-        self._thread: ThreadPoolExecutor | None = None
-        self._db: sqlite3.Connection | None = None
-
-    async def start(self) -> None:
-        """Open the file, creating it. Raises WeirError INTERNAL where it cannot be used."""
-        self._thread = ThreadPoolExecutor(1, "ledger")
-        try:
-            left = await self._run(self._open)
-        except (OSError, sqlite3.Error) as error:
-            hint = f"The ledger {self._path} cannot be used; set state.directory to a writable folder."
-            raise WeirError(ErrorCode.INTERNAL, hint, internal=str(error)) from None
-        if left:
-            log.warning("reservations_recovered", count=len(left), settled_usd=to_usd(sum(left)))
-
-    async def aclose(self) -> None:
-        """Write what was begun, and close."""
-        thread, self._thread = self._thread, None
-        if thread:
-            await asyncio.get_running_loop().run_in_executor(thread, self._close)
-            thread.shutdown()
-
-    async def reserve(self, tenant: str, model: str, nano: int, request_id: str) -> Reservation:
-        """Set money aside, see ``Ledger.reserve``."""
-        if self._thread is None:
-            raise WeirError(ErrorCode.SHUTTING_DOWN)
-        job = self._thread.submit(self._reserve, tenant, model, nano, request_id)
-        try:
-            return await asyncio.shield(asyncio.wrap_future(job))
-        except asyncio.CancelledError:
-            # Nobody will ever settle it. The thread runs its jobs in order, so the result is there by then.
-            self._thread.submit(lambda: self._settle(job.result(), 0))
-            raise
-
-    async def settle(self, reservation: Reservation, nano: int) -> None:
-        """Write what was spent, see ``Ledger.settle``; it is written even where the caller is cancelled."""
-        await self._run(lambda: self._settle(reservation, nano))
-
-    async def spend(self, tenant: str) -> list[SpendRow]:
-        """Return the spending, see ``Ledger.spend``."""
-        return await self._run(lambda: self._spend(tenant))
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._thread is None:
-            raise WeirError(ErrorCode.SHUTTING_DOWN)
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._lock: FileLock | None = None
 
     @property
-    def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise WeirError(ErrorCode.SHUTTING_DOWN)
-        return self._db
+    def advice(self) -> str:
+        """What to do where the file cannot be used."""
+        return f"The ledger {self.path.name} cannot be used; check state.directory and its free space."
 
-    def _open(self) -> list[int]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=10)
-        db.execute("PRAGMA journal_mode = WAL")
-        # Money: a commit must outlive a loss of power.
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-        self._db = db
-        return self._recover()
+    def twin(self) -> Database:
+        """Return the same file, see ``Database.twin``."""
+        return SqliteDatabase(self.path)
 
-    def _recover(self) -> list[int]:
-        """Settle what a crash left at the reserved amount, since the provider may have charged all of it."""
-        db = self._connection
-        with _transaction(db):
-            rows = db.execute("SELECT tenant, model, nano FROM reservations").fetchall()
-            db.executemany(_SETTLE, rows)
-            db.execute("DELETE FROM reservations")
-        return [nano for _, _, nano in rows]
+    def hold(self, holder: int) -> None:
+        """Take the process' lock, see ``Database.hold``."""
+        if self._lock is None:
+            lock = FileLock(self._lock_path(holder), thread_local=False)
+            lock.acquire(timeout=0)
+            self._lock = lock
+            for left in self.path.parent.glob(f"{self.path.name}.*.lock"):
+                _remove_if_free(left)
 
-    def _close(self) -> None:
-        db, self._db = self._db, None
-        if db:
-            db.close()
+    def dead(self, holder: int) -> bool:
+        """Return whether nobody has a process' lock, see ``Database.dead``."""
+        path = self._lock_path(holder)
+        return not path.exists() or _remove_if_free(path)
 
-    def _reserve(self, tenant: str, model: str, nano: int, request_id: str) -> Reservation:
-        db, budget = self._connection, self._budgets.get(tenant)
-        with _transaction(db):
-            committed = db.execute(_COMMITTED, {"tenant": tenant}).fetchone()[0]
-            if budget is not None and committed + nano > budget:
-                raise _exhausted(tenant, nano, budget, committed)
-            row = db.execute(
-                _RESERVE,
-                (tenant, model, request_id, nano, time.time()),
+    def leave(self) -> None:
+        """Disconnect for good, see ``Database.leave``."""
+        super().leave()
+        lock, self._lock = self._lock, None
+        if lock:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    def create(self, schema: Iterable[str]) -> list[tuple[Account, int]]:
+        """Create what is missing, and take over the tables of before there were days: totals as of no day,
+        and in full what a crash had left."""
+        super().create(schema)
+        if not self.do("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
+            return []
+        spent = [
+            (Account(tenant, "", model, UNDATED), nano)
+            for tenant, model, nano in self.do("SELECT tenant, model, settled_nano FROM totals")
+        ]
+        left = [
+            (Account(tenant, "", model, datetime.fromtimestamp(created_at, UTC).date()), nano)
+            for tenant, model, created_at, nano in self.do(
+                "SELECT tenant, model, created_at, nano FROM reservations"
             )
-        return Reservation(row.lastrowid or 0, tenant, model, nano)
-
-    def _settle(self, reservation: Reservation, nano: int) -> None:
-        db = self._connection
-        with _transaction(db):
-            deleted = db.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)).rowcount
-            if deleted:
-                db.execute(_SETTLE, (reservation.tenant, reservation.model, nano))
-
-    def _spend(self, tenant: str) -> list[SpendRow]:
-        rows = [
-            SpendRow(name, model, settled, reserved, self._budgets.get(name))
-            for name, model, settled, reserved in self._connection.execute(_SPEND, {"tenant": tenant})
         ]
-        seen = {row.tenant for row in rows}
-        unspent = [
-            SpendRow(name, "", budget_nano=budget)
-            for name, budget in self._budgets.items()
-            if name not in seen and tenant in ("", name)
-        ]
-        return rows + unspent
+        self.do("DROP TABLE totals")
+        self.do("DROP TABLE reservations")
+        return spent + left
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Money: a commit must outlive a loss of power.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _lock_path(self, holder: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{holder}.lock")
 
 
-class _transaction:  # noqa: N801 - used as a function
-    """BEGIN IMMEDIATE ... COMMIT, rolled back on any error."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("ROLLBACK" if kind else "COMMIT")
-
-
-def _exhausted(tenant: str, nano: int, budget: int, committed: int) -> WeirError:
-    name = f"tenant '{tenant}'" if tenant else "requests without a tenant"
-    free = to_usd(max(0, budget - committed))
-    hint = (
-        f"Of the budget of ${to_usd(budget):.6g} for {name} ${free:.6g} is free, "
-        f"and this request may cost ${to_usd(nano):.6g}."
-    )
-    return WeirError(ErrorCode.BUDGET_EXHAUSTED, hint, metadata={"tenant": tenant})
+def _remove_if_free(lock: Path) -> bool:
+    """Remove the lock of a process that died; return whether it was one."""
+    try:
+        with FileLock(lock, timeout=0):
+            lock.unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True

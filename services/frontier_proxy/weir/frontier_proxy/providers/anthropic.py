@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from weir.common.sse import SseEvent
 from weir.engines.base import Constraint, FinishReason
-from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.providers import failures
-from weir.frontier_proxy.providers.base import Access, Delta, Finished, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.providers.answers import Reader, answer, delta_of, text_in
+from weir.frontier_proxy.providers.base import Access, Delta, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.providers.http import HttpCall, HttpClient
 from weir.frontier_proxy.providers.schemas import is_closed, schema_of
+from weir.frontier_proxy.providers.usage import message_counts
 from weir.frontier_proxy.providers.wording import conversation, system_text
 
 API_VERSION = "2023-06-01"
@@ -44,16 +43,14 @@ class AnthropicProvider:
         """Where the model takes it; tools and formats do not go with it."""
         return "prefill" in request.traits and request.constraint is None
 
-    async def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the message, see ``Provider.stream``."""
         headers = {"anthropic-version": API_VERSION}
-        if self.access.key:
-            headers["x-api-key"] = self.access.key.get_secret_value()
-        call = HttpCall(self.access, f"{self.access.base_url}/messages", headers, self.body(request))
-        async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
-            yield Delta()
-            async for event in parsed:
-                yield event
+        if key := self.access.key:
+            headers["x-api-key"] = key.get_secret_value()
+        url = f"{self.access.base_url}/messages"
+        call = HttpCall(self.access, url, headers, self.body(request), request.model)
+        return answer(self._http, call, MessageReader(self.access))
 
     def body(self, request: ProviderRequest) -> dict[str, Any]:
         """Build the request of ``POST /messages``."""
@@ -79,31 +76,36 @@ class AnthropicProvider:
             body |= _output(schema_of(request.constraint))
         return body
 
-    async def _parse(self, events: AsyncIterator[SseEvent]) -> AsyncGenerator[ProviderEvent, None]:
-        counts: TokenCounts | None = None
-        reason: str | None = None
-        async for event in events:
-            content = failures.parse(self.access, event.data)
-            kind = content.get("type")
-            if kind == "error":
-                failures.raise_for_event(self.access, content)
-            elif kind == "message_start":
-                counts = _counts(content.get("message", {}).get("usage"), TokenCounts())
-                yield Delta(counts=counts)
-            elif kind == "content_block_delta":
-                delta = content.get("delta", {})
-                if text := delta.get("text") or delta.get("partial_json"):
-                    yield Delta(text)
-            elif kind == "message_delta":
-                reason = content.get("delta", {}).get("stop_reason") or reason
-                counts = _counts(content.get("usage"), counts or TokenCounts())
-            elif kind == "message_stop":
-                break
-        if reason is None:
-            raise failures.broke_off(self.access)
+
+class MessageReader(Reader):
+    """Reads a message's events; those of no use here are passed over, as the protocol asks."""
+
+    def _take(self, content: dict[str, Any]) -> Delta | None:
+        match content.get("type"):
+            case "content_block_delta":
+                delta = content["delta"]
+                text = text_in(delta.get("text")) + text_in(delta.get("partial_json"))
+                return delta_of(text, text_in(delta.get("thinking")))
+            case "message_start":
+                return self._count(content["message"].get("usage"))
+            case "message_delta":
+                self._finish(text_in(content["delta"].get("stop_reason")))
+                return self._count(content.get("usage"))
+            case "message_stop":
+                self.over = True
+            case "error":
+                raise failures.told(self.access, content)
+        return None
+
+    def _count(self, usage: dict[str, Any] | None) -> Delta | None:
+        self.counts = message_counts(usage, self.counts)
+        return delta_of("", counts=self.counts)
+
+    def _finish(self, reason: str) -> None:
         if reason == "refusal":
-            raise failures.filtered(self.access, reason)
-        yield Finished(FinishReason.LENGTH if reason in _CUT else FinishReason.STOP, counts)
+            self.end = failures.filtered(self.access, reason)
+        elif reason:
+            self.end = FinishReason.LENGTH if reason in _CUT else FinishReason.STOP
 
 
 def _sampling(request: ProviderRequest) -> dict[str, Any]:
@@ -123,17 +125,3 @@ def _output(schema: dict[str, Any]) -> dict[str, Any]:
         return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     tool = {"name": _TOOL, "description": "Gives the answer.", "input_schema": schema}
     return {"tools": [tool], "tool_choice": {"type": "tool", "name": _TOOL}}
-
-
-def _counts(usage: dict[str, Any] | None, before: TokenCounts) -> TokenCounts:
-    """Merge a usage object over earlier ones; Anthropic counts cached input apart from ``input_tokens``."""
-    usage = usage or {}
-    counts = before
-    if usage.get("input_tokens") is not None:
-        cached = usage.get("cache_read_input_tokens") or 0
-        written = usage.get("cache_creation_input_tokens") or 0
-        prompt = usage["input_tokens"] + cached + written
-        counts = replace(counts, prompt=prompt, cached=cached, cache_write=written)
-    if usage.get("output_tokens") is not None:
-        counts = replace(counts, completion=usage["output_tokens"])
-    return counts

@@ -10,6 +10,8 @@ from pydantic import SecretStr
 
 from weir.engines.base import ChatMessage, Constraint, FinishReason, Sampling
 from weir.frontier_proxy.domain import TokenCounts
+from weir.frontier_proxy.keys import NO_KEY, Key
+from weir.frontier_proxy.network import DIRECT, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,30 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a provider is and how it is entered. ``key_source`` names the variable or file, never the key."""
+    """Where a provider is, how it is reached, and how it is entered."""
 
     name: str
     kind: str
     base_url: str
-    key: SecretStr | None = None
-    key_source: str = ""
+    entry: Key = NO_KEY
+    route: Route = DIRECT
     connect_timeout_s: float = 5.0
     pace: Pace = Pace()
+
+    @property
+    def key(self) -> SecretStr | None:
+        """The key for the next request; it may change between two."""
+        return self.entry.current()
+
+    @property
+    def key_source(self) -> str:
+        """The name of the variable or file that holds the key."""
+        return self.entry.source
+
+    @property
+    def replay(self) -> bool:
+        """Whether recordings are played."""
+        return self.kind == "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +68,16 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text, or token counts that the provider told on the way, or both."""
+    """New text, or token counts that the provider told on the way, or both.
+
+    ``unseen`` is text that is billed but no part of the answer: reasoning. ``final``: the counts are those of
+    the bill although no ``Finished`` comes, since the answer ends with an error.
+    """
 
     text: str = ""
     counts: TokenCounts | None = None
+    unseen: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

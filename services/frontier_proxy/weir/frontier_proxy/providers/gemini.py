@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
 
-from weir.common.sse import SseEvent
+from weir.common.errors import WeirError
 from weir.engines.base import Constraint, FinishReason
-from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.providers import failures
-from weir.frontier_proxy.providers.base import Access, Delta, Finished, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.providers.answers import Reader, answer, delta_of, text_in
+from weir.frontier_proxy.providers.base import Access, Delta, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.providers.http import HttpCall, HttpClient
 from weir.frontier_proxy.providers.schemas import schema_of
+from weir.frontier_proxy.providers.usage import content_counts
 from weir.frontier_proxy.providers.wording import conversation, system_text
 
 _FINISH = {"STOP": FinishReason.STOP, "MAX_TOKENS": FinishReason.LENGTH}
+# The model lost its way, which says nothing about the content.
+_FAILED = {
+    "FINISH_REASON_UNSPECIFIED",
+    "OTHER",
+    "MALFORMED_FUNCTION_CALL",
+    "MALFORMED_RESPONSE",
+    "UNEXPECTED_TOOL_CALL",
+    "TOO_MANY_TOOL_CALLS",
+}
 _ROLES = {"user": "user", "assistant": "model"}
 # The API takes signed 32-bit seeds, Weir unsigned 64-bit ones.
 _SEED_MASK = 2**31 - 1
@@ -40,16 +49,14 @@ class GeminiProvider:
         del request
         return False
 
-    async def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the content, see ``Provider.stream``."""
         model = quote(request.model, safe="")
         url = f"{self.access.base_url}/models/{model}:streamGenerateContent?alt=sse"
-        headers = {"x-goog-api-key": self.access.key.get_secret_value()} if self.access.key else {}
-        call = HttpCall(self.access, url, headers, self.body(request))
-        async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
-            yield Delta()
-            async for event in parsed:
-                yield event
+        key = self.access.key
+        headers = {"x-goog-api-key": key.get_secret_value()} if key else {}
+        call = HttpCall(self.access, url, headers, self.body(request), request.model)
+        return answer(self._http, call, ContentReader(self.access))
 
     def body(self, request: ProviderRequest) -> dict[str, Any]:
         """Build the request of ``models.streamGenerateContent``."""
@@ -67,24 +74,29 @@ class GeminiProvider:
             body["generationConfig"] = config
         return body
 
-    async def _parse(self, events: AsyncIterator[SseEvent]) -> AsyncGenerator[ProviderEvent, None]:
-        reason: str | None = None
-        counts: TokenCounts | None = None
-        async for event in events:
-            content = failures.parse(self.access, event.data)
-            if "error" in content:
-                failures.raise_for_event(self.access, content)
-            if blocked := (content.get("promptFeedback") or {}).get("blockReason"):
-                raise failures.filtered(self.access, blocked)
-            counts = _counts(content.get("usageMetadata")) or counts
-            for candidate in content.get("candidates") or ():
-                yield Delta(_text(candidate), counts)
-                reason = candidate.get("finishReason") or reason
-        if reason is None:
-            raise failures.broke_off(self.access)
-        if reason not in _FINISH:
-            raise failures.filtered(self.access, reason)
-        yield Finished(_FINISH[reason], counts)
+
+class ContentReader(Reader):
+    """Reads parts of generated content."""
+
+    def _take(self, content: dict[str, Any]) -> Delta | None:
+        if content.get("error"):
+            raise failures.told(self.access, content)
+        counts = content_counts(content.get("usageMetadata"))
+        self.counts = counts or self.counts
+        if blocked := (content.get("promptFeedback") or {}).get("blockReason"):
+            self.end = failures.filtered(self.access, text_in(blocked))
+        text = unseen = ""
+        for candidate in content.get("candidates") or ():
+            text += _text(candidate, thought=False)
+            unseen += _text(candidate, thought=True)
+            if reason := text_in(candidate.get("finishReason")):
+                self.end = self._ended(reason)
+        return delta_of(text, unseen, counts)
+
+    def _ended(self, reason: str) -> FinishReason | WeirError:
+        if reason in _FAILED:
+            return failures.broke_off(self.access)
+        return _FINISH.get(reason) or failures.filtered(self.access, reason)
 
 
 def _generation_config(request: ProviderRequest) -> dict[str, Any]:
@@ -103,16 +115,7 @@ def _generation_config(request: ProviderRequest) -> dict[str, Any]:
     return {name: value for name, value in config.items() if value is not None}
 
 
-def _text(candidate: dict[str, Any]) -> str:
-    """Join the parts that are the answer; parts marked ``thought`` are not."""
+def _text(candidate: dict[str, Any], *, thought: bool) -> str:
+    """Join the parts that are the answer, or those marked ``thought``, which are not."""
     parts = (candidate.get("content") or {}).get("parts") or ()
-    return "".join(part.get("text") or "" for part in parts if not part.get("thought"))
-
-
-def _counts(usage: dict[str, Any] | None) -> TokenCounts | None:
-    """Read the counts; thinking is billed as output but told apart from it."""
-    if not usage:
-        return None
-    completion = (usage.get("candidatesTokenCount") or 0) + (usage.get("thoughtsTokenCount") or 0)
-    prompt = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
-    return TokenCounts(prompt=prompt, completion=completion, cached=usage.get("cachedContentTokenCount") or 0)
+    return "".join(text_in(part.get("text")) for part in parts if bool(part.get("thought")) is thought)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from weir.common.errors import ErrorCode, WeirError
-from weir.common.sse import SseEvent, SseOverflowError, sse_events
+from weir.common.sse import SseEvent, SseOverflowError
+from weir.frontier_proxy.network import PrivateAddressError, public_socket
 from weir.frontier_proxy.providers.base import Access
+from weir.frontier_proxy.providers.contents import content_events, drained, first_bytes
 from weir.frontier_proxy.providers.failures import raise_for_status
+from weir.frontier_proxy.providers.rate_limits import Allowances, observe
 
 MAX_ERROR_BYTES = 65_536
+# The status says enough where the words that explain it do not come.
+ERROR_BODY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,26 +31,33 @@ class HttpCall:
     url: str
     headers: dict[str, str]
     body: dict[str, Any]
+    model: str = ""
 
 
 class HttpClient:
-    """The shared session: certificates are verified, proxies come from the environment, no redirects."""
+    """The shared sessions: certificates are verified, proxies are the route's, no redirects are followed.
+
+    Providers that may be in private networks have a session of their own, so that no connection that was
+    opened for one of them serves another provider.
+    """
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._guarded: aiohttp.ClientSession | None = None
+        self._open: aiohttp.ClientSession | None = None
+        self._allowances = Allowances()
 
     async def start(self) -> None:
-        """Open the session."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        """Open the sessions."""
+        self._guarded, self._open = _session(guarded=True), _session(guarded=False)
+        observe()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        session, self._session = self._session, None
-        if session:
-            await session.close()
+        sessions = self._guarded, self._open
+        self._guarded = self._open = None
+        for session in sessions:
+            if session:
+                await session.close()
 
     @asynccontextmanager
     async def events(self, call: HttpCall) -> AsyncIterator[AsyncIterator[SseEvent]]:
@@ -54,55 +65,55 @@ class HttpClient:
 
         Raises WeirError, see ``failures``.
         """
-        if self._session is None:
+        route = call.access.route
+        session = self._guarded if route.guarded else self._open
+        if session is None:
             raise WeirError(ErrorCode.SHUTTING_DOWN)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=call.access.connect_timeout_s)
         headers = {"Accept": "text/event-stream", **call.headers}
         with _named(call.access):
-            response = await self._session.post(
+            response = await session.post(
                 call.url,
                 json=call.body,
                 headers=headers,
                 timeout=timeout,
-                proxy=environment_proxy(call.url),
+                proxy=route.proxy,
+                ssl=route.tls or True,
                 allow_redirects=False,
             )
         try:
+            self._allowances.note(call.access.name, call.model, response.headers)
             if response.status != 200:
                 raise_for_status(call.access, response.status, response.headers, await _error_body(response))
-            events = _read(call.access, response)
-            async with aclosing(events):
+            with _named(call.access):
+                contents = await content_events(call.access, response)
+            async with aclosing(_read(call.access, contents)) as events:
                 yield events
+            await drained(response.content)
         finally:
             response.close()
 
 
-def environment_proxy(url: str) -> str | None:
-    """Return the proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name for ``url``.
-
-    aiohttp's own ``trust_env`` would also read ``~/.netrc`` and replace the provider's key by what it finds.
-    """
-    parts = urlsplit(url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return None if not proxy or proxy_bypass(parts.netloc) else proxy
+def _session(*, guarded: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=60, socket_factory=public_socket if guarded else None
+    )
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     try:
-        return await response.content.read(MAX_ERROR_BYTES)
-    except aiohttp.ClientError:
+        async with asyncio.timeout(ERROR_BODY_S):
+            return await first_bytes(response.content, MAX_ERROR_BYTES)
+    except (aiohttp.ClientError, TimeoutError):
         return b""
 
 
-async def _read(access: Access, response: aiohttp.ClientResponse) -> AsyncGenerator[SseEvent, None]:
-    async with aclosing(sse_events(response.content)) as events:
-        while True:
-            with _named(access):
-                event = await anext(events, None)
-            if event is None:
-                return
-            yield event
+async def _read(access: Access, contents: AsyncGenerator[SseEvent, None]) -> AsyncGenerator[SseEvent, None]:
+    with _named(access):
+        async with aclosing(contents) as events:
+            async for event in events:
+                yield event
 
 
 @contextmanager
@@ -113,7 +124,19 @@ def _named(access: Access) -> Iterator[None]:
     except (aiohttp.ClientError, TimeoutError, SseOverflowError, OSError) as error:
         raise WeirError(
             ErrorCode.PROVIDER_FAILED,
-            f"The connection to provider '{access.name}' failed.",
+            f"The connection to provider '{access.name}' failed{_why(access, error)}.",
             internal=f"{access.name}: {type(error).__name__}",
             metadata={"provider": access.name},
         ) from None
+
+
+def _why(access: Access, error: Exception) -> str:
+    """Say what the operator can do about it; nothing of the transport's own words."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f": its certificate is not trusted (frontier.providers.{access.name}.ca_bundle)"
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return f": the HTTP proxy on the way did not connect (frontier.providers.{access.name}.proxy)"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    if isinstance(cause, PrivateAddressError):
+        return f": it leads into a private network (frontier.providers.{access.name}.allow_private)"
+    return ""

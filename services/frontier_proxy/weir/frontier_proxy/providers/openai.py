@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from weir.common.sse import SseEvent
 from weir.engines.base import Constraint, FinishReason
-from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.providers import failures
-from weir.frontier_proxy.providers.base import Access, Delta, Finished, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.providers.answers import Reader, answer, delta_of, text_in
+from weir.frontier_proxy.providers.base import Access, Delta, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.providers.http import HttpCall, HttpClient
 from weir.frontier_proxy.providers.schemas import is_closed, schema_of
+from weir.frontier_proxy.providers.usage import chat_counts
 from weir.frontier_proxy.providers.wording import conversation
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+# Compatible servers end an answer so where it is none: they were interrupted.
+_INTERRUPTED = {"abort", "error", "insufficient_system_resource"}
 # The API takes signed 64-bit seeds, Weir unsigned ones.
 _SEED_MASK = 2**63 - 1
 
@@ -49,15 +50,11 @@ class OpenAIProvider:
         """Where the server does; an answer held to a format begins anew."""
         return self._prefill and request.constraint is None
 
-    async def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the completion, see ``Provider.stream``."""
-        key = self.access.key
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        call = HttpCall(self.access, f"{self.access.base_url}/chat/completions", headers, self.body(request))
-        async with self._http.events(call) as events, aclosing(self._parse(events)) as parsed:
-            yield Delta()
-            async for event in parsed:
-                yield event
+        url = f"{self.access.base_url}/chat/completions"
+        call = HttpCall(self.access, url, bearer(self.access), self.body(request), request.model)
+        return answer(self._http, call, ChatReader(self.access, constrained=request.constraint is not None))
 
     def body(self, request: ProviderRequest) -> dict[str, Any]:
         """Build the request of ``POST /chat/completions``."""
@@ -88,42 +85,56 @@ class OpenAIProvider:
             body["response_format"] = _response_format(request.constraint)
         return body
 
-    async def _parse(self, events: AsyncIterator[SseEvent]) -> AsyncGenerator[ProviderEvent, None]:
-        reason: FinishReason | None = None
-        counts: TokenCounts | None = None
-        async for event in events:
-            if event.data == "[DONE]":
-                break
-            chunk = failures.parse(self.access, event.data)
-            if "error" in chunk:
-                failures.raise_for_event(self.access, chunk)
-            counts = _counts(chunk.get("usage")) or counts
-            for choice in chunk.get("choices") or ():
-                delta = choice.get("delta") or {}
-                if text := delta.get("content") or delta.get("refusal"):
-                    yield Delta(text)
-                if finish := choice.get("finish_reason"):
-                    if finish == "content_filter":
-                        raise failures.filtered(self.access, finish)
-                    reason = _FINISH.get(finish, FinishReason.STOP)
-        if reason is None:
-            raise failures.broke_off(self.access)
-        yield Finished(reason, counts)
+
+def bearer(access: Access) -> dict[str, str]:
+    """Return the header that carries the key, where there is one."""
+    key = access.key
+    return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+
+
+class ChatReader(Reader):
+    """Reads chunks of a chat completion, or a whole one from a server that does not stream.
+
+    A refusal is text like any other, unless the answer is held to a form (``constrained``): there it is an
+    error.
+    """
+
+    def __init__(self, access: Access, *, constrained: bool) -> None:
+        super().__init__(access)
+        self._constrained = constrained
+        self._refused = False
+
+    def _take(self, content: dict[str, Any]) -> Delta | None:
+        if content.get("error"):
+            raise failures.told(self.access, content)
+        counts = chat_counts(content.get("usage"))
+        self.counts = counts or self.counts
+        text = unseen = ""
+        for choice in content.get("choices") or ():
+            part = choice.get("delta") or choice.get("message") or {}
+            text += text_in(part.get("content")) + self._refusal(part)
+            unseen += text_in(part.get("reasoning_content") or part.get("reasoning"))
+            if finish := text_in(choice.get("finish_reason")):
+                self._finish(finish)
+        return delta_of(text, unseen, counts)
+
+    def _refusal(self, part: dict[str, Any]) -> str:
+        refusal = text_in(part.get("refusal"))
+        self._refused = self._refused or bool(refusal)
+        return "" if self._constrained else refusal
+
+    def _finish(self, reason: str) -> None:
+        if reason == "content_filter":
+            self.end = failures.filtered(self.access, reason)
+        elif reason in _INTERRUPTED:
+            self.end = failures.broke_off(self.access)
+        elif self._refused and self._constrained:
+            self.end = failures.refused(self.access)
+        else:
+            self.end = _FINISH.get(reason, FinishReason.STOP)
 
 
 def _response_format(constraint: Constraint) -> dict[str, Any]:
     schema = schema_of(constraint)
     strict = is_closed(schema, all_required=True)
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
-
-
-def _counts(usage: dict[str, Any] | None) -> TokenCounts | None:
-    if not usage:
-        return None
-    details = usage.get("prompt_tokens_details") or {}
-    return TokenCounts(
-        prompt=usage.get("prompt_tokens") or 0,
-        completion=usage.get("completion_tokens") or 0,
-        cached=details.get("cached_tokens") or 0,
-        cache_write=details.get("cache_write_tokens") or 0,
-    )

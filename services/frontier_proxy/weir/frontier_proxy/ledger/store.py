@@ -1,0 +1,145 @@
+"""What the ledger keeps: sums by account, running totals for the budgets, and reservations.
+
+A batch goes over as JSON, so that a handful of statements writes it whatever its size: each statement gives
+up the interpreter's lock and has to get it back from the event loop. Budgets are checked against running
+totals, so history costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from weir.common.errors import WeirError
+from weir.frontier_proxy.ledger import statements as sql
+from weir.frontier_proxy.ledger.base import BudgetRule, Charge, Reservation
+from weir.frontier_proxy.ledger.budgets import Budgets, passed
+from weir.frontier_proxy.ledger.changes import Change, Close, Hold, Tally
+from weir.frontier_proxy.ledger.database import Database
+from weir.frontier_proxy.ledger.reports import Reports, committed
+
+# How long what a recovery settled can still be corrected by a proxy that was only thought dead.
+KEEP_RECOVERED = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch comes to; ``refusals`` are by the number of the reservation."""
+
+    tally: Tally
+    held: list[Reservation] = field(default_factory=list)
+    refusals: dict[int, WeirError | None] = field(default_factory=dict)
+
+    def hold(self, reservation: Reservation, rules: Sequence[tuple[BudgetRule, str]]) -> None:
+        """Set money aside, unless one of the rules would be passed."""
+        refusal = passed(reservation.charge, rules, self.tally.committed, reservation.day)
+        self.refusals[reservation.id] = refusal
+        if refusal is None:
+            self.tally.hold(reservation)
+            self.held.append(reservation)
+
+
+class Store:
+    """One process' way to a ledger; blocking, used by one thread. Methods raise LedgerDownError.
+
+    Args:
+        database: where it is.
+        holder: this process' number, on its reservations; positive, 31 bits.
+        budgets: what is checked.
+    """
+
+    def __init__(self, database: Database, holder: int, budgets: Budgets) -> None:
+        self.database, self.holder = database, holder
+        self._budgets = budgets
+
+    def open(self) -> None:
+        """Connect, anew where it was connected, and create the tables."""
+        self.database.connect()
+        with self.database.guarded():
+            self.database.hold(self.holder)
+        with self.database.transaction():
+            tally = Tally()
+            for account, nano in self.database.create(sql.SCHEMA):
+                tally.take_over(account, nano)
+            self._keep(tally)
+
+    def close(self) -> None:
+        """Disconnect for good; idempotent."""
+        self.database.leave()
+
+    def recover(self, today: date) -> list[int]:
+        """Settle in full what dead processes have left, since the provider may have charged all of it.
+
+        Returns:
+            The amounts.
+        """
+        with self.database.transaction():
+            self.database.do(sql.FORGET, ((today - KEEP_RECOVERED).isoformat(),))
+            others = self.database.do(sql.HOLDERS, (self.holder,)).fetchall()
+            dead = [[number] for (number,) in others if self.database.dead(int(number))]
+            left = [_reservation(row) for row in self.database.do_rows(sql.LEFT, dead)]
+            tally = Tally()
+            for reservation in left:
+                tally.recover(reservation)
+            self.database.do_rows(sql.RECOVER, [[reservation.id] for reservation in left])
+            self._keep(tally)
+        return [reservation.charge.nano for reservation in left]
+
+    def write(self, changes: Sequence[Change]) -> dict[int, WeirError | None]:
+        """Write changes in their order, in one transaction.
+
+        Returns:
+            What refuses each hold, by its reservation's number: BUDGET_EXHAUSTED, or ``None``.
+        """
+        with self.database.transaction():
+            closes = [[change.reservation.id] for change in changes if isinstance(change, Close)]
+            found = self.database.do_rows(sql.OPEN, closes)
+            plan = self._plan(changes, {int(number): bool(recovered) for number, recovered in found})
+            self.database.do_rows(sql.CLOSE, closes)
+            self.database.do_rows(sql.HOLD, [_row(self.holder, reservation) for reservation in plan.held])
+            self._keep(plan.tally)
+        return plan.refusals
+
+    def _plan(self, changes: Sequence[Change], closable: dict[int, bool]) -> Plan:
+        """Decide on changes; ``closable`` says which reservations there are, and whether a recovery has
+        settled them."""
+        over = {
+            change.reservation.id: self._budgets.over(change.reservation.charge, change.reservation.day)
+            for change in changes
+            if isinstance(change, Hold)
+        }
+        plan = Plan(Tally(committed(self.database, (key for rules in over.values() for _, key in rules))))
+        for change in changes:
+            number = change.reservation.id
+            if isinstance(change, Hold):
+                plan.hold(change.reservation, over[number])
+            elif number in closable:
+                # Taken out: whoever settles twice finds nothing to settle.
+                plan.tally.close(change, recovered=closable.pop(number))
+        return plan
+
+    def reports(self) -> Reports:
+        """Return what reads the same ledger on a connection of its own, for another thread."""
+        return Reports(self.database.twin(), self._budgets)
+
+    def _keep(self, tally: Tally) -> None:
+        totals = [
+            [account.tenant, account.provider, account.model, account.day.isoformat(), *amounts.row()]
+            for account, amounts in tally.added.items()
+        ]
+        self.database.do_rows(sql.TOTALS, totals)
+        self.database.do_rows(sql.SUMS, [[key, nano] for key, nano in tally.moved.items() if nano])
+
+
+def _row(holder: int, reservation: Reservation) -> list[Any]:
+    charge, day = reservation.charge, reservation.day.isoformat()
+    account = [charge.tenant, charge.provider, charge.model, day]
+    return [reservation.id, holder, *account, charge.nano, charge.request_id]
+
+
+def _reservation(row: Sequence[Any]) -> Reservation:
+    number, tenant, provider, model, day, nano, request_id = row
+    charge = Charge(tenant, provider, model, int(nano), request_id)
+    return Reservation(int(number), charge, date.fromisoformat(day))

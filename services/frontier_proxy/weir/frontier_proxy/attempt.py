@@ -125,17 +125,12 @@ class Attempt:
             self.error, outcome = error, C.INTERNAL
         finally:
             self._judge(outcome)
-            try:
-                await self._settle(outcome)
-            except Exception as error:
-                # A ledger promises not to; the client must not take this for a good end.
-                log.exception("settlement_failed", model=self.plan.request.model)
-                self.error = error
-            finally:
-                self._over = True
-                self._told(self)
-                self._decide()
-                self._outlet.close()
+            self._price(outcome)
+            self._over = True
+            self._told(self)
+            self._decide()
+            self._outlet.close()
+            await self._settle()
 
     async def _reserve(self) -> None:
         request, provider = self.plan.request, self.plan.candidate.provider
@@ -245,7 +240,20 @@ class Attempt:
         else:
             self._permit.released()
 
-    async def _settle(self, outcome: str) -> None:
+    async def _settle(self) -> None:
+        """Settle without keeping the client waiting for the disk.
+
+        What is asked of the ledger from now on comes behind this; a crash before it is written costs the
+        whole reservation.
+        """
+        if self._reservation is None:
+            return
+        try:
+            await self._ledger.settle(self._reservation, self.usage.counts, self.usage.cost_nano)
+        except WeirError as error:
+            log.exception("settlement_failed", model=self.plan.request.model, code=error.code)
+
+    def _price(self, outcome: str) -> None:
         if not self.begun:
             return
         self._bill.answered = self._bill.answered or outcome == "cancelled"
@@ -254,12 +262,8 @@ class Attempt:
         self.usage = self._used(counts, 0 if stand_in else self.plan.candidate.price.cost(counts))
         if self._telemetry:
             self._telemetry.end(self.usage, outcome)
-        if self._reservation:
-            if self.usage.cost_nano > self.plan.bound_nano:
-                log.warning(
-                    "cost_above_bound", model=self.plan.request.model, bound_nano=self.plan.bound_nano
-                )
-            await self._ledger.settle(self._reservation, counts, self.usage.cost_nano)
+        if self.usage.cost_nano > self.plan.bound_nano and not stand_in:
+            log.warning("cost_above_bound", model=self.plan.request.model, bound_nano=self.plan.bound_nano)
 
     def _used(self, counts: TokenCounts, nano: int) -> AttemptUsage:
         provider = self.plan.candidate.provider

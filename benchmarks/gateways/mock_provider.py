@@ -1,10 +1,19 @@
 """A provider that answers at once: OpenAI's chat completions over plain HTTP, every token of it counted.
 
-uv run python benchmarks/gateways/mock_provider.py --port 8100 --chunks 32
+uv run python benchmarks/gateways/mock_provider.py --port 8100 --name a
 
-Prompts are counted as one token a word, answers as one token a chunk. With ``--chaos SEED`` some requests
-fail: refused, limited, broken in mid-stream, without a count, or answered with a page. ``GET /count`` tells
-what was sent, by the first word of the prompt; ``POST /answers {"chunks": N}`` changes the length of answers.
+A token is four bytes, and each message adds four tokens; an answer is a row of numbers, one token a chunk,
+and goes on where a last assistant message ends. ``POST /answers {"chunks": N}`` changes their length,
+``GET /count`` tells what was sent. A prompt may say what becomes of it at the provider of a name, as in
+``a:broken@12 b:held@3``:
+
+| word | what happens |
+|---|---|
+| refused, limited | 503, 429 |
+| page | a web page with status 200 |
+| broken@N, aborted@N | the connection ends, or is reset, behind N chunks |
+| held@N, silent@N | nothing follows behind N chunks until the client goes |
+| unreported | no count of tokens at the end |
 """
 
 from __future__ import annotations
@@ -12,35 +21,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import uvloop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
-FAILURES = ("refused", "limited", "broken", "page", "unreported")
-
-
-@dataclass
-class Counts:
-    """What was sent: attempts with an answer, and their tokens."""
-
-    answered: int = 0
-    prompt: int = 0
-    completion: int = 0
-    failed: int = 0
+_PAGE = b"<html>Bad gateway</html>"
 
 
 @dataclass
 class State:
-    """What all connections share."""
+    """What all connections share: the length of answers, and what was sent."""
 
+    name: str
     chunks: int
-    failing: Callable[[], str]
-    counts: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    answered: int = 0
+    failed: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+
+def tokens(text: str) -> int:
+    """Return the tokens of a text."""
+    return -(-len(text.encode()) // 4)
 
 
 def _event(content: object) -> bytes:
@@ -50,7 +57,7 @@ def _event(content: object) -> bytes:
 
 def words(count: int) -> list[str]:
     """Return the chunks of an answer; a lost or repeated one shows in the numbers."""
-    return [f"w{index} " for index in range(count)]
+    return [f"{index:03d} " for index in range(count)]
 
 
 class Stream:
@@ -58,22 +65,23 @@ class Stream:
 
     def __init__(self, chunks: int) -> None:
         head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "mock"}
-        texts = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words(chunks)]
-        texts[0]["delta"]["role"] = "assistant"  # type: ignore[index]
         self._head = head
-        self.pieces = [_event({**head, "choices": [choice]}) for choice in texts]
-        self.last = _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        self.pieces = [self._piece({"content": word}) for word in words(chunks)]
+        self.last = self._piece({}, "stop")
 
-    def usage(self, prompt: int) -> bytes:
+    def usage(self, prompt: int, completion: int) -> bytes:
         """Return the events after the last text."""
         done = b"data: [DONE]\n\n"
         usage = {
             "prompt_tokens": prompt,
-            "completion_tokens": len(self.pieces),
-            "total_tokens": prompt + len(self.pieces),
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
         }
         told = _event({**self._head, "choices": [], "usage": usage})
         return self.last + told + b"%x\r\n%s\r\n" % (len(done), done) + END
+
+    def _piece(self, delta: dict[str, str], finish: str | None = None) -> bytes:
+        return _event({**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
 
 class Connection(asyncio.Protocol):
@@ -107,57 +115,55 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, path: str, body: bytes) -> None:
         if path == "/count":
-            counts = {name: vars(each) for name, each in self._state.counts.items()}
-            self._plain(200, counts)
+            self._plain(200, vars(self._state))
         elif path == "/answers":
             self._state.chunks = json.loads(body)["chunks"]
             self._plain(200, {})
         else:
             self._complete(json.loads(body))
 
-    def _complete(self, asked: dict[str, object]) -> None:
-        messages: list[dict[str, str]] = asked["messages"]  # type: ignore[assignment]
-        said = [word for message in messages for word in str(message["content"]).split()]
-        counts = self._state.counts[str(messages[-1]["content"]).split(" ", 1)[0]]
-        stream = self._streams.setdefault(self._state.chunks, Stream(self._state.chunks))
-        failure = self._state.failing()
-        if failure in ("refused", "limited", "page"):
-            counts.failed += 1
-            self._refuse(failure)
+    def _complete(self, asked: dict[str, Any]) -> None:
+        state, texts = self._state, [str(message["content"]) for message in asked["messages"]]
+        stream = self._streams.setdefault(state.chunks, Stream(state.chunks))
+        fate, until = _fate(state.name, texts)
+        if fate in ("refused", "limited", "page"):
+            state.failed += 1
+            self._refuse(fate)
             return
-        counts.answered += 1
-        counts.prompt += len(said)
-        counts.completion += len(stream.pieces)
+        prompt = sum(map(tokens, texts)) + 4 * len(texts)
+        state.answered += 1
+        state.prompt += prompt
         if asked.get("stream"):
-            self._stream(stream, len(said), failure, counts)
+            said = len(texts[-1].split()) if asked["messages"][-1]["role"] == "assistant" else 0
+            self._stream(stream, prompt, said, fate, until)
         else:
-            self._whole(stream, len(said))
+            state.completion += len(stream.pieces)
+            self._whole(stream, prompt)
 
-    def _refuse(self, failure: str) -> None:
-        if failure == "page":
-            page = b"<html>Bad gateway</html>"
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
-            self._write(head + page)
-        elif failure == "limited":
+    def _refuse(self, fate: str) -> None:
+        if fate == "page":
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(_PAGE)
+            self._write(head + _PAGE)
+        elif fate == "limited":
             self._plain(429, {"error": {"type": "rate_limit_exceeded"}}, b"Retry-After: 0\r\n")
         else:
             self._plain(503, {"error": {"type": "server_error"}})
 
-    def _stream(self, stream: Stream, prompt: int, failure: str, counts: Counts) -> None:
-        if failure == "broken":
-            kept = random.randrange(len(stream.pieces))
-            counts.completion += kept - len(stream.pieces)
-            self._write(OK + b"".join(stream.pieces[:kept]))
-            if self._transport:
-                self._transport.close()
-            return
-        if failure == "unreported":
-            self._write(OK + b"".join(stream.pieces) + stream.last + END)
-            return
+    def _stream(self, stream: Stream, prompt: int, said: int, fate: str, until: int) -> None:
+        cut = fate in ("broken", "aborted", "held", "silent")
+        pieces = stream.pieces[said : said + until] if cut else stream.pieces[said:]
+        self._state.completion += len(pieces)
         self._write(OK)
-        for piece in stream.pieces:
+        for piece in pieces:
             self._write(piece)
-        self._write(stream.usage(prompt))
+        if fate == "unreported":
+            self._write(stream.last + END)
+        elif not cut:
+            self._write(stream.usage(prompt, len(pieces)))
+        elif self._transport and fate == "broken":
+            self._transport.close()
+        elif self._transport and fate == "aborted":
+            self._transport.abort()
 
     def _whole(self, stream: Stream, prompt: int) -> None:
         count = len(stream.pieces)
@@ -186,15 +192,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
 
-def chaos(seed: int, share: float) -> Callable[[], str]:
-    """Return what happens to the next request; empty where nothing does."""
-    drawn = random.Random(seed)
-    return lambda: drawn.choice(FAILURES) if drawn.random() < share else ""
+def _fate(name: str, texts: list[str]) -> tuple[str, int]:
+    """Return what a prompt wants to become of it here, and behind how many chunks."""
+    found = re.search(rf"\b{name}:([a-z]+)(?:@(\d+))?", " ".join(texts))
+    return (found[1], int(found[2] or 0)) if found else ("", 0)
 
 
-async def serve(port: int, chunks: int, failing: Callable[[], str]) -> None:
+async def serve(port: int, state: State) -> None:
     """Serve until cancelled."""
-    state, streams = State(chunks, failing), dict[int, Stream]()
+    streams = dict[int, Stream]()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(state, streams), "127.0.0.1", port)
     async with server:
@@ -203,14 +209,14 @@ async def serve(port: int, chunks: int, failing: Callable[[], str]) -> None:
 
 def main() -> None:
     """Read the command line and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--chunks", type=int, default=32)
-    parser.add_argument("--chaos", type=int)
-    parser.add_argument("--share", type=float, default=0.2)
+    parser.add_argument("--name", default="a")
     given = parser.parse_args()
-    failing = (lambda: "") if given.chaos is None else chaos(given.chaos, given.share)
-    uvloop.run(serve(given.port, given.chunks, failing))
+    uvloop.run(serve(given.port, State(given.name, given.chunks)))
 
 
 if __name__ == "__main__":

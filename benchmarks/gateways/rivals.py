@@ -95,10 +95,10 @@ async def answers_of(address: str, chunks: int) -> None:
         await session.post(f"{address}/answers", json={"chunks": chunks})
 
 
-async def counts_of(address: str) -> dict[str, dict[str, int]]:
-    """Return what the mock provider sent, by the first word of the prompt."""
+async def counts_of(address: str) -> dict[str, int]:
+    """Return what the mock provider sent: answered, failed, prompt, completion."""
     async with aiohttp.ClientSession() as session, session.get(f"{address}/count") as response:
-        found: dict[str, dict[str, int]] = await response.json()
+        found: dict[str, int] = await response.json()
         return found
 
 

@@ -150,7 +150,7 @@ async def test_a_verifiers_engine_that_dies_within_a_round_ends_the_answer(
 
 
 def _kill_the_core() -> None:
-    cores = [child for child in psutil.Process().children() if "weir" in " ".join(child.cmdline())]
+    cores = [child for child in psutil.Process().children() if "weir.engines.core.main" in child.cmdline()]
     assert cores
     for core in cores:
         core.kill()

@@ -26,7 +26,10 @@ QUESTIONS = [
 @pytest.fixture(scope="module")
 async def bench(embedded_model: Path) -> AsyncIterator[Bench]:
     async with verifier_bench(
-        load_codec(embedded_model).sha256, hybrid={"overlap": "off"}, max_sessions=MAX_SESSIONS
+        load_codec(embedded_model).sha256,
+        # A length that does not follow what the machine measures.
+        hybrid={"overlap": "off", "draft_tokens": 4},
+        max_sessions=MAX_SESSIONS,
     ) as bench:
         yield bench
 
@@ -66,8 +69,8 @@ async def test_right_drafts_are_accepted_and_save_rounds(bench: Bench) -> None:
     answered = await bench.generate(prompt(QUESTIONS[1]))
     (usage,) = answered.finished.usage
     assert usage.accepted_tokens == usage.drafted_tokens > 0
-    # By how much depends on the draft length, which follows what the machine measures.
-    assert answered.finished.rounds < alone.finished.rounds
+    assert answered.finished.rounds <= len(alone.ids) / 3
+    assert alone.finished.rounds >= len(alone.ids)
     assert usage.tier == types_pb2.TIER_HYBRID
     assert usage.completion_tokens == len(answered.ids)
 

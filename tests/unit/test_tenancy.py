@@ -103,8 +103,8 @@ async def test_a_tenant_that_nobody_proved_is_not_believed_where_credentials_are
             Tenancy.model_validate(config), {"KEY": "0123456789abcdef"}, methods=["Forward"], counted=[]
         )
         call = CallInfo(tenant="acme", method="/weir.v1.FrontierProxyService/ListModels")
-        async with guard(Rpc(call, {}, "")):
-            assert call.tenant == believed
+        await guard(Rpc(call, {}, ""))
+        assert call.tenant == believed
 
 
 def test_what_a_call_shows_of_itself_holds_no_credentials() -> None:

@@ -17,7 +17,7 @@ from weir.common.channels import KEEPALIVE_OPTIONS
 from weir.common.config import Settings
 from weir.common.config.model import Service
 from weir.common.errors import ErrorCode, WeirError
-from weir.common.interceptors import Measured, Scope, ScopeInterceptor, access_log, tracing
+from weir.common.interceptors import AccessLog, Guard, Measured, ServingInterceptor, Tracing
 
 log = structlog.get_logger(__name__)
 HEALTH_PERIOD_S = 0.2
@@ -60,7 +60,7 @@ class App:
         grpc_services: Sequence[str],
         components: Sequence[Component] = (),
         healthy: Callable[[], bool] | None = None,
-        guards: Sequence[Scope] = (),
+        guards: Sequence[Guard] = (),
     ) -> None:
         self.name, self.service, self.settings = name, service, settings
         self.port = 0
@@ -68,8 +68,8 @@ class App:
         self._components, self._started = tuple(components), list[Component]()
         self._healthy = healthy or (lambda: True)
         self._health = health.aio.HealthServicer()
-        self._interceptor = ScopeInterceptor(
-            [Measured(), access_log, tracing],
+        self._interceptor = ServingInterceptor(
+            [Measured(), AccessLog(), Tracing()],
             stall_timeout_s=service.stalled_reader_timeout_s,
             max_streams=service.max_streams,
             guards=guards,

@@ -1,6 +1,6 @@
 """What surrounds every served RPC: errors, ids, logs, counts, traces."""
 
-from weir.common.interceptors.scopes import Measured, Rpc, Scope, access_log, tracing
-from weir.common.interceptors.server import ScopeInterceptor
+from weir.common.interceptors.observers import AccessLog, Measured, Observer, Rpc, Tracing
+from weir.common.interceptors.server import Guard, ServingInterceptor
 
-__all__ = ["Measured", "Rpc", "Scope", "ScopeInterceptor", "access_log", "tracing"]
+__all__ = ["AccessLog", "Guard", "Measured", "Observer", "Rpc", "ServingInterceptor", "Tracing"]

@@ -1,12 +1,12 @@
-"""The server interceptor: runs every handler inside its scopes and answers failures from the catalog."""
+"""The server interceptor: every handler is guarded, observed, and answers failures from the catalog."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -16,43 +16,39 @@ from weir.common.errors import ErrorCode, WeirError
 from weir.common.errors.grpc import abort, translate
 from weir.common.grpc_types import ServicerContext
 from weir.common.interceptors.decoding import checked, tolerant
-from weir.common.interceptors.scopes import Rpc, Scope, record_failure
+from weir.common.interceptors.observers import Observer, Rpc, record_failure
 from weir.common.propagation import CREDENTIAL_KEYS, REQUEST_ID_KEY, TENANT_KEY
 
 MAX_ID_LENGTH = 128
 
-
-class _StalledReaderError(WeirError):
-    """The client does not take ``write``."""
-
-    def __init__(self, write: asyncio.Future[None]) -> None:
-        super().__init__(ErrorCode.READER_STALLED)
-        self.write = write
+# Runs before the handler; may refuse the call, and may say whose it is.
+Guard = Callable[[Rpc], Awaitable[None]]
+_Work = Callable[[Any, ServicerContext, Rpc], Awaitable[Any]]
 
 
-class ScopeInterceptor(grpc.aio.ServerInterceptor):
+class ServingInterceptor(grpc.aio.ServerInterceptor):
     """Runs handlers as plain coroutines that write their messages.
 
     gRPC does not close a handler's generator when the client cancels; a coroutine is cancelled where it
     stands, so every ``finally`` below it runs in the RPC's own task. A message that the client does not
-    take within ``stall_timeout_s`` ends the stream with READER_STALLED. ``guards`` are scopes that may
-    refuse the call; those in ``scopes`` see how it ended.
+    take within ``stall_timeout_s`` ends the stream with READER_STALLED.
     """
 
     def __init__(
         self,
-        scopes: Sequence[Scope],
+        observers: Sequence[Observer],
         *,
         stall_timeout_s: float,
         max_streams: int,
-        guards: Sequence[Scope] = (),
+        guards: Sequence[Guard] = (),
     ) -> None:
-        self._scopes, self._guards = tuple(scopes), tuple(guards)
+        self._observers, self._guards = tuple(observers), tuple(guards)
         self._stall_timeout_s = stall_timeout_s
         self._max_streams = max_streams
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._serving: dict[str, tuple[Any, Any]] = {}
 
     async def wait_idle(self) -> None:
         """Return when no handler runs, their clean-up included."""
@@ -63,107 +59,109 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Replace the method's handler by one that runs it in its scopes."""
+        """Replace the method's handler by one that serves it."""
         handler = await continuation(details)
         if handler is None:
             return None
-        method = details.method
+        # gRPC asks before every call; the answer stays the same.
+        known, serving = self._serving.get(details.method, (None, None))
+        if known is not handler:
+            serving = self._served(details.method, handler)
+            self._serving[details.method] = handler, serving
+        return serving
+
+    def _served(self, method: str, handler: Any) -> Any:
         streams_in, streams_out = handler.request_streaming, handler.response_streaming
         if streams_out:
             kind = (
                 grpc.stream_stream_rpc_method_handler if streams_in else grpc.unary_stream_rpc_method_handler
             )
-            wrapped: Any = self._streaming(method, handler.stream_stream or handler.unary_stream)
+            work = self._streaming(handler.stream_stream or handler.unary_stream)
         else:
             kind = grpc.stream_unary_rpc_method_handler if streams_in else grpc.unary_unary_rpc_method_handler
-            wrapped = self._unary(method, handler.stream_unary or handler.unary_unary)
-        return kind(wrapped, tolerant(handler.request_deserializer), handler.response_serializer)
+            work = _unary(handler.stream_unary or handler.unary_unary)
 
-    def _unary(self, method: str, behavior: Callable[[Any, ServicerContext], Awaitable[Any]]) -> Any:
         async def run(request: Any, context: ServicerContext) -> Any:
-            async with self._served(method, request, context):
-                return await behavior(checked(request), context)
+            return await self._serve(method, request, context, work)
 
-        return run
+        served: Any = run
+        return kind(served, tolerant(handler.request_deserializer), handler.response_serializer)
 
-    def _streaming(self, method: str, behavior: Callable[[Any, ServicerContext], Any]) -> Any:
-        async def run(request: Any, context: ServicerContext) -> None:
-            async with self._served(method, request, context) as rpc:
-                result = behavior(checked(request), context)
-                if not hasattr(result, "__aiter__"):  # a coroutine that writes by itself
-                    await result
-                    return
-                async with aclosing(result) as messages:
-                    async for message in messages:
-                        await self._write(context, message)
-                        rpc.messages_sent += 1
+    def _streaming(self, behavior: Callable[[Any, ServicerContext], Any]) -> _Work:
+        async def work(request: Any, context: ServicerContext, rpc: Rpc) -> None:
+            result = behavior(request, context)
+            if not hasattr(result, "__aiter__"):  # a coroutine that writes by itself
+                await result
+                return
+            async with aclosing(result) as messages:
+                async for message in messages:
+                    await self._write(context, message)
+                    rpc.messages_sent += 1
 
-        return run
+        return work
 
     async def _write(self, context: ServicerContext, message: object) -> None:
-        write = asyncio.ensure_future(context.write(message))
         try:
-            done, _ = await asyncio.wait([write], timeout=self._stall_timeout_s)
-        except asyncio.CancelledError:
-            write.cancel()
-            raise
-        if not done:
-            raise _StalledReaderError(write)
-        write.result()
+            async with asyncio.timeout(self._stall_timeout_s):
+                await context.write(message)
+        except TimeoutError:
+            raise WeirError(ErrorCode.READER_STALLED) from None
 
-    @asynccontextmanager
-    async def _served(self, method: str, request: object, context: ServicerContext) -> AsyncIterator[Rpc]:
+    async def _serve(self, method: str, request: Any, context: ServicerContext, work: _Work) -> Any:
         rpc = _describe(method, request, context)
         enter_call(rpc.info)
+        observers = () if rpc.quiet else self._observers
         try:
-            async with AsyncExitStack() as stack:
-                if not rpc.quiet:
-                    for scope in self._scopes:
-                        await stack.enter_async_context(scope(rpc))
-                stack.enter_context(_outcome(rpc))
-                stack.enter_context(self._admitted(rpc))
-                if not rpc.quiet:
-                    for guard in self._guards:
-                        await stack.enter_async_context(guard(rpc))
-                yield rpc
+            for observer in observers:
+                observer.begun(rpc)
+            try:
+                return await self._guarded(request, context, rpc, work)
+            finally:
+                for observer in reversed(observers):
+                    observer.ended(rpc)
         except grpc.aio.AbortError:
             raise
-        except _StalledReaderError as error:
-            # All is freed but the RPC itself: gRPC can send no status past a message that is not taken.
-            await error.write
-            await abort(context, error, rpc.info.request_id)
         except Exception as error:
             await abort(context, translate(error), rpc.info.request_id)
 
-    @contextmanager
-    def _admitted(self, rpc: Rpc) -> Iterator[None]:
-        if rpc.quiet:
-            yield
-            return
+    async def _guarded(self, request: Any, context: ServicerContext, rpc: Rpc, work: _Work) -> Any:
+        """Do the work of an RPC that may pass; sets its status before its observers read it."""
+        admitted = False
+        try:
+            if not rpc.quiet:
+                admitted = self._admit()
+                for guard in self._guards:
+                    await guard(rpc)
+            return await work(checked(request), context, rpc)
+        except asyncio.CancelledError:
+            late = rpc.info.remaining() == 0
+            rpc.status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            record_failure(rpc, error)
+            raise
+        finally:
+            if admitted:
+                self._leave()
+
+    def _admit(self) -> bool:
         if self._in_flight >= self._max_streams:
             raise WeirError(ErrorCode.QUEUE_FULL, f"{self._max_streams} calls are being served already.")
         self._in_flight += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+        return True
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
 
-@contextmanager
-def _outcome(rpc: Rpc) -> Iterator[None]:
-    """Set the RPC's status before the scopes around it read it."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        late = rpc.info.remaining() == 0
-        rpc.status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-        raise
-    except Exception as error:
-        record_failure(rpc, error)
-        raise
+def _unary(behavior: Callable[[Any, ServicerContext], Awaitable[Any]]) -> _Work:
+    async def work(request: Any, context: ServicerContext, rpc: Rpc) -> Any:
+        return await behavior(request, context)
+
+    return work
 
 
 def _describe(method: str, request: object, context: ServicerContext) -> Rpc:

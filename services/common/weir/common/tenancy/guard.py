@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
 
 from weir.common.config.tenancy import Tenancy
 from weir.common.interceptors import Rpc
@@ -14,7 +13,7 @@ from weir.common.tenancy.rights import Rights
 
 
 class TenantGuard:
-    """A component, and a scope around RPCs.
+    """A component, and a guard of RPCs.
 
     Args:
         config: the section ``tenancy``.
@@ -51,8 +50,7 @@ class TenantGuard:
         """See ``Authenticator.aclose``."""
         await self._authenticator.aclose()
 
-    @asynccontextmanager
-    async def __call__(self, rpc: Rpc) -> AsyncIterator[None]:
+    async def __call__(self, rpc: Rpc) -> None:
         """Let one RPC pass. Raises what ``Authenticator.identify`` and ``RateLimits.admit`` do."""
         name = rpc.info.method.rpartition("/")[2]
         if name in self._methods:
@@ -61,4 +59,3 @@ class TenantGuard:
                 self.limits.admit(rpc.info.tenant)
         elif not self._trusting:
             rpc.info.tenant = ""
-        yield

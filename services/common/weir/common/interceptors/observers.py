@@ -1,11 +1,10 @@
-"""What happens around every RPC: each concern is one async context manager over the call."""
+"""What is seen of every RPC: a span, a log line, counts and durations."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import grpc
 import structlog
@@ -36,7 +35,7 @@ _QUIET = ("/grpc.health.", "/grpc.reflection.")
 
 @dataclass(slots=True)
 class Rpc:
-    """One RPC as its scopes see it; ``status`` is final once the innermost scope has been left."""
+    """One RPC as its observers see it; ``started`` is on the clock of ``time.perf_counter``."""
 
     info: CallInfo
     metadata: dict[str, str]
@@ -44,27 +43,48 @@ class Rpc:
     status: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     messages_sent: int = 0
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def quiet(self) -> bool:
-        """Whether this is a probe, of which no log line and no span is made."""
+        """Whether this is a probe, which nobody is told of."""
         return self.info.method.startswith(_QUIET)
 
+    @property
+    def name(self) -> str:
+        """The method, as ``package.Service/Method``."""
+        return self.info.method.lstrip("/")
 
-# Entered before the handler, left after it, whatever its end.
-Scope = Callable[[Rpc], AbstractAsyncContextManager[None]]
+
+class Observer(Protocol):
+    """Is told of every RPC; plain calls, since they come with each and nothing in them waits."""
+
+    def begun(self, rpc: Rpc) -> None:
+        """Take note that the RPC begins."""
+        ...
+
+    def ended(self, rpc: Rpc) -> None:
+        """Take note of its end; ``status``, ``reason`` and ``messages_sent`` are final."""
+        ...
 
 
-@asynccontextmanager
-async def tracing(rpc: Rpc) -> AsyncIterator[None]:
+class Tracing:
     """A server span that ends with the RPC's true status, also where the client cancelled."""
-    method = rpc.info.method.lstrip("/")
-    attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method, names.REQUEST_ID: rpc.info.request_id}
-    span = tracer().start_span(method, extract(rpc.metadata), kind=SpanKind.SERVER, attributes=attributes)
-    rpc.info.span = span
-    try:
-        yield
-    finally:
+
+    def begun(self, rpc: Rpc) -> None:
+        """Start the span, below the caller's."""
+        attributes = {
+            names.RPC_SYSTEM: "grpc",
+            names.RPC_METHOD: rpc.name,
+            names.REQUEST_ID: rpc.info.request_id,
+        }
+        rpc.info.span = tracer().start_span(
+            rpc.name, extract(rpc.metadata), kind=SpanKind.SERVER, attributes=attributes
+        )
+
+    def ended(self, rpc: Rpc) -> None:
+        """End it."""
+        span = rpc.info.span
         span.set_attribute(names.RPC_STATUS, rpc.status.name)
         if rpc.status is not grpc.StatusCode.OK:
             span.set_attribute(names.ERROR_TYPE, rpc.reason or rpc.status.name)
@@ -73,19 +93,20 @@ async def tracing(rpc: Rpc) -> AsyncIterator[None]:
         span.end()
 
 
-@asynccontextmanager
-async def access_log(rpc: Rpc) -> AsyncIterator[None]:
+class AccessLog:
     """One line per RPC: who, what, how long, how it ended; no content."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
+
+    def begun(self, rpc: Rpc) -> None:
+        """Say nothing yet."""
+
+    def ended(self, rpc: Rpc) -> None:
+        """Write the line."""
         log.info(
             "rpc",
-            method=rpc.info.method.lstrip("/"),
+            method=rpc.name,
             status=rpc.status.name,
             reason=rpc.reason or None,
-            seconds=round(time.perf_counter() - started, 4),
+            seconds=round(time.perf_counter() - rpc.started, 4),
             messages=rpc.messages_sent,
             peer=rpc.peer,
             tenant=rpc.info.tenant or None,
@@ -99,19 +120,15 @@ class Measured:
         self._in_flight = meter().create_up_down_counter(names.IN_FLIGHT, "{rpc}", "RPCs being served")
         self._duration = meter().create_histogram(names.RPC_SERVER_DURATION, "s", "Duration of served RPCs")
 
-    @asynccontextmanager
-    async def __call__(self, rpc: Rpc) -> AsyncIterator[None]:
-        """Measure one RPC."""
-        method = {names.RPC_METHOD: rpc.info.method.lstrip("/")}
-        started = time.perf_counter()
-        self._in_flight.add(1, method)
-        try:
-            yield
-        finally:
-            self._in_flight.add(-1, method)
-            self._duration.record(
-                time.perf_counter() - started, {**method, names.RPC_STATUS: rpc.status.name}
-            )
+    def begun(self, rpc: Rpc) -> None:
+        """Count it in."""
+        self._in_flight.add(1, {names.RPC_METHOD: rpc.name})
+
+    def ended(self, rpc: Rpc) -> None:
+        """Count it out and record how long it took."""
+        self._in_flight.add(-1, {names.RPC_METHOD: rpc.name})
+        labels = {names.RPC_METHOD: rpc.name, names.RPC_STATUS: rpc.status.name}
+        self._duration.record(time.perf_counter() - rpc.started, labels)
 
 
 def record_failure(rpc: Rpc, error: Exception) -> None:

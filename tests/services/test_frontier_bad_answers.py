@@ -20,7 +20,7 @@ from weir.frontier_proxy.estimates import prompt_estimate, token_estimate
 
 C = ErrorCode
 NOTHING = TokenCounts()
-PROMPT = prompt_estimate(QUESTION)
+PROMPT = prompt_estimate(QUESTION.messages, QUESTION.prefix, QUESTION.constraint)
 
 
 @pytest.fixture(params=KINDS)

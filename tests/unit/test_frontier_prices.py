@@ -77,7 +77,7 @@ def test_nano_dollars_survive_the_way_through_dollars(nano: int) -> None:
 @given(st.text(max_size=200))
 def test_the_prompt_bound_holds_one_token_per_byte(text: str) -> None:
     request = ProviderRequest("m", (ChatMessage("user", text),), Sampling())
-    assert prompt_bound(request) >= len(text.encode()) >= prompt_estimate(request) - 5
+    assert prompt_bound(request) >= len(text.encode()) >= prompt_estimate(request.messages, request.prefix, None) - 5
 
 
 @pytest.mark.parametrize(

@@ -79,31 +79,25 @@ class Answer:
                 self._reader = None
                 try:
                     self._reader = attempt = await self._start()
-                    async with aclosing(self._told(attempt)) as events:
-                        async for event in events:
-                            yield event
+                    async with aclosing(attempt.texts()) as texts:
+                        async for text in texts:
+                            if self._leaving:
+                                yield self._switched(*self._leaving)
+                            self._first_text_s = self._first_text_s or time.monotonic() - self._begun
+                            self._sent.append(text)
+                            yield text
                     break
                 except WeirError as error:
                     failure = error
                 await self._go_on(failure)
+            if self._leaving:
+                yield self._switched(*self._leaving)
             if self._race:
                 await self._race.paid()
             total = time.monotonic() - self._begun
             yield Done(attempt.finish, self._usage(), self._first_text_s, total)
         finally:
             await self._stop()
-
-    async def _told(self, attempt: Attempt) -> AsyncGenerator[str | Switched, None]:
-        """Pass on an attempt's text. Raises what ended it."""
-        async with aclosing(attempt.texts()) as texts:
-            async for text in texts:
-                if self._leaving:
-                    yield self._switched(attempt.plan.candidate, *self._leaving)
-                self._first_text_s = self._first_text_s or time.monotonic() - self._begun
-                self._sent.append(text)
-                yield text
-        if self._leaving:
-            yield self._switched(attempt.plan.candidate, *self._leaving)
 
     async def _start(self) -> Attempt:
         """Begin the next attempt; returns the one to read from. Raises WeirError where none can begin."""
@@ -203,10 +197,10 @@ class Answer:
             await self._fail(self._broken or error)
         log.warning("continuing", code=error.code, model=self._route[0].model, attempts=len(self._attempts))
 
-    def _switched(self, to: Candidate, left: Candidate, error: WeirError) -> Switched:
+    def _switched(self, left: Candidate, error: WeirError) -> Switched:
         self._leaving = None
         meters.switched(left, error.code)
-        return Switched(left.model, to.model, error.code, error.hint, self._sent_tokens)
+        return Switched(left.model, self._now.model, error.code, error.hint, self._sent_tokens)
 
     async def _fail(self, error: WeirError) -> NoReturn:
         if self._race:
@@ -217,6 +211,7 @@ class Answer:
         return tuple(attempt.usage for attempt in self._attempts if attempt.begun)
 
     async def _stop(self) -> None:
-        await asyncio.gather(*(attempt.stop() for attempt in self._attempts))
+        if running := [attempt for attempt in self._attempts if not attempt.over]:
+            await asyncio.gather(*(attempt.stop() for attempt in running))
         if self._race:
             await self._race.paid()

@@ -86,17 +86,18 @@ class Attempt:
         """Give up an attempt that has not begun."""
         self._permit.released()
 
-    async def texts(self) -> AsyncGenerator[str, None]:
+    @property
+    def over(self) -> bool:
+        """Whether its end is known; its bill may still be on the way to the ledger."""
+        return self._over
+
+    def texts(self) -> AsyncGenerator[str, None]:
         """Yield new text; afterwards ``usage`` and ``finish`` are set.
 
         Raises WeirError: BUDGET_EXHAUSTED or LEDGER_UNAVAILABLE before anything is sent, what the provider
         raises, and STREAM_BROKEN for failures after the first text.
         """
-        async with aclosing(self._outlet.texts()) as texts:
-            async for text in texts:
-                yield text
-        if self.error:
-            raise self.error
+        return self._outlet.texts()
 
     async def stop(self) -> None:
         """Close the provider's stream at once and settle; what has arrived by now is still counted."""
@@ -129,7 +130,7 @@ class Attempt:
             self._over = True
             self._told(self)
             self._decide()
-            self._outlet.close()
+            self._outlet.close(self.error)
             await self._settle()
 
     async def _reserve(self) -> None:

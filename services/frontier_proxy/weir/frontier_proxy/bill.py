@@ -38,5 +38,5 @@ class Bill:
         # Output counts on the way, where there are any, lag behind the text that has come.
         reasoning = max(told.reasoning, token_estimate("".join(self._unseen)))
         completion = max(told.completion, reasoning + token_estimate("".join(self._texts)))
-        prompt = told.prompt or prompt_estimate(request)
+        prompt = told.prompt or prompt_estimate(request.messages, request.prefix, request.constraint)
         return TokenCounts(prompt, completion, told.cached, told.cache_write, reasoning)

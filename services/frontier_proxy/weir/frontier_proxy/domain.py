@@ -47,7 +47,7 @@ class ForwardSpec:
     """A valid request.
 
     ``residency`` is ``None`` where the server's default applies; ``models`` are those that the tenant may
-    use, ``None`` all of them.
+    use, ``None`` all of them. ``names`` are the people named in each of its texts, as they are found.
     """
 
     request_id: str
@@ -58,6 +58,7 @@ class ForwardSpec:
     max_cost_nano: int | None = None
     continue_from: str = ""
     models: frozenset[str] | None = None
+    names: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from weir.engines.base import ChatMessage, Constraint
 from weir.frontier_proxy.providers.base import ProviderRequest
 
 # What chat templates and the provider's own framing add, per turn and per request.
@@ -14,26 +15,20 @@ _CONSTRAINT_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 
 
-def _texts(request: ProviderRequest) -> Iterable[str]:
-    yield from (message.content for message in request.messages)
-    if request.prefix:
-        yield request.prefix
-    if request.constraint:
-        yield from request.constraint.value
-
-
 def prompt_bound(request: ProviderRequest) -> int:
     """Return a number of prompt tokens that no byte-level tokenizer exceeds: one a byte, and the framing."""
-    size = sum(len(text.encode()) for text in _texts(request))
-    framing = _TURN_TOKENS * (len(request.messages) + 2) + _REQUEST_TOKENS
+    constraint = request.constraint.value if request.constraint else ()
+    texts = (*(message.content for message in request.messages), request.prefix)
     # A schema may be written out twice: once as the constraint, once in the provider's hidden prompt.
-    extra = sum(len(v.encode()) for v in request.constraint.value) if request.constraint else 0
-    return size + framing + (_CONSTRAINT_TOKENS + extra if request.constraint else 0)
+    size = sum(len(text.encode()) for text in (*texts, *constraint, *constraint))
+    framing = _TURN_TOKENS * (len(request.messages) + 2) + _REQUEST_TOKENS
+    return size + framing + (_CONSTRAINT_TOKENS if request.constraint else 0)
 
 
-def prompt_estimate(request: ProviderRequest) -> int:
-    """Return the prompt tokens to expect."""
-    return sum(map(token_estimate, _texts(request))) + 4 * len(request.messages)
+def prompt_estimate(messages: Sequence[ChatMessage], prefix: str, constraint: Constraint | None) -> int:
+    """Return the tokens to expect of a prompt, of answer text that stands, and of a form to keep to."""
+    texts = [*(message.content for message in messages), prefix, *(constraint.value if constraint else ())]
+    return sum(map(token_estimate, texts)) + 4 * len(messages)
 
 
 def structured_estimate(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from weir.common.config.base import ResidencyName
 from weir.common.errors import ErrorCode, WeirError
@@ -19,19 +18,17 @@ class Forwarder:
         self._selection, self._means = selection, means
         self._default_residency = default_residency
 
-    async def forward(self, spec: ForwardSpec) -> AsyncGenerator[str | Switched | Done, None]:
-        """Yield new text, with ``Switched`` where another model goes on, then one ``Done`` with all usage.
+    def forward(self, spec: ForwardSpec) -> AsyncGenerator[str | Switched | Done, None]:
+        """Return what yields new text, ``Switched`` where another model goes on, and one ``Done`` at the end.
 
         Raises:
-            WeirError: RESIDENCY_FORBIDDEN, TENANT_FORBIDDEN, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UNSUPPORTED,
-                COST_LIMIT, BUDGET_EXHAUSTED, LEDGER_UNAVAILABLE, the PROVIDER_ codes, RATE_LIMITED,
-                STREAM_BROKEN; what the attempts cost is in the metadata.
+            WeirError: RESIDENCY_FORBIDDEN, TENANT_FORBIDDEN, UNKNOWN_MODEL, CONTEXT_TOO_LONG, UNSUPPORTED;
+                from the generator, COST_LIMIT, BUDGET_EXHAUSTED, LEDGER_UNAVAILABLE, the PROVIDER_ codes,
+                RATE_LIMITED, STREAM_BROKEN, with what the attempts cost in the metadata.
         """
         residency = spec.residency or self._default_residency
         if residency == "local_only":
             raise WeirError(ErrorCode.RESIDENCY_FORBIDDEN, "The frontier proxy takes no LOCAL_ONLY request.")
         offered = self._selection.candidates(spec.model, spec.models)
         candidates = self._means.planner.eligible(offered, spec)
-        async with aclosing(Answer(self._means, spec, residency, candidates).stream()) as events:
-            async for event in events:
-                yield event
+        return Answer(self._means, spec, residency, candidates).stream()

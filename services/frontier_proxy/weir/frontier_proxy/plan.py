@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from weir.common.config.base import ResidencyName
 from weir.common.config.model import FrontierTier
 from weir.common.errors import ErrorCode, WeirError
+from weir.engines.base import ChatMessage, Constraint, Sampling
 from weir.frontier_proxy.continuation import Joint, Trim
 from weir.frontier_proxy.domain import ForwardSpec, to_usd
 from weir.frontier_proxy.estimates import prompt_bound, prompt_estimate, structured_estimate
@@ -59,7 +60,7 @@ class Planner:
             raise WeirError(ErrorCode.UNSUPPORTED, hint)
         fitting = self.fitting(able, spec)
         if not fitting:
-            size = prompt_estimate(self._request(spec))
+            size = prompt_estimate(*_texts(spec))
             limit = max(map(self._context, able))
             hint = f"The prompt has about {size} tokens, and the model takes {limit}."
             raise WeirError(ErrorCode.CONTEXT_TOO_LONG, hint)
@@ -67,7 +68,7 @@ class Planner:
 
     def fitting(self, candidates: Iterable[Candidate], spec: ForwardSpec) -> list[Candidate]:
         """Return those whose context holds the prompt and the text that stands."""
-        size = prompt_estimate(self._request(spec))
+        size = prompt_estimate(*_texts(spec))
         return [c for c in candidates if size < self._context(c)]
 
     def continued(self, spec: ForwardSpec, sent: str, tokens: int) -> ForwardSpec:
@@ -90,18 +91,17 @@ class Planner:
         Raises:
             WeirError: COST_LIMIT where no answer fits the limit.
         """
-        request = self._request(spec)
+        request = self._request(spec, candidate)
         stages: list[Stage] = []
         owed = ""
         if request.constraint and request.constraint.kind == "choices" and not candidate.provider.stand_in:
             stages.append(Unwrap())
         if residency == "redacted" and not candidate.provider.stand_in:
             # The telephone metadata takes a millisecond per kilobyte, a model of names much more.
-            request, originals, owed = await asyncio.to_thread(redacted, request, self._names)
+            request, originals, owed = await asyncio.to_thread(redacted, request, self._names, spec.names)
             if originals:
                 stages.append(Restore(originals))
-        request = replace(request, model=candidate.model, traits=candidate.price.traits)
-        request, joining = _joined(candidate, request, _prefix(spec) + owed)
+        request, joining = _joined(candidate, request, _texts(spec)[1] + owed)
         stages += [*joining, Owed(owed)] if owed else joining
         stop, request = _stops(candidate, request, spec.prompt.sampling.stop)
         if stop.needed:
@@ -109,25 +109,31 @@ class Planner:
         request, capped = _within(candidate, request, left_nano)
         return Plan(candidate, request, Pipeline(stages), stop, capped, _bound(candidate, request))
 
-    def _request(self, spec: ForwardSpec) -> ProviderRequest:
-        asked = spec.prompt.sampling
-        sampling = replace(
-            asked,
-            max_tokens=asked.max_tokens or self._tier.max_tokens,
-            temperature=self._tier.temperature if asked.temperature is None else asked.temperature,
-            top_p=self._tier.top_p if asked.top_p is None else asked.top_p,
+    def _request(self, spec: ForwardSpec, candidate: Candidate) -> ProviderRequest:
+        asked, tier = spec.prompt.sampling, self._tier
+        sampling = Sampling(
+            max_tokens=asked.max_tokens or tier.max_tokens,
+            temperature=tier.temperature if asked.temperature is None else asked.temperature,
+            top_p=tier.top_p if asked.top_p is None else asked.top_p,
+            top_k=asked.top_k,
+            seed=asked.seed,
+            stop=asked.stop,
         )
-        messages = spec.prompt.messages
-        if messages[-1].role == "assistant" and len(messages) > 1:
-            messages = messages[:-1]
-        return ProviderRequest("", messages, sampling, spec.prompt.constraint, _prefix(spec))
+        messages, prefix, constraint = _texts(spec)
+        return ProviderRequest(
+            candidate.model, messages, sampling, constraint, prefix, candidate.price.traits
+        )
 
 
-def _prefix(spec: ForwardSpec) -> str:
-    """Return the answer text that stands: a last assistant turn of the prompt, and what was sent since."""
-    messages = spec.prompt.messages
-    open_turn = messages[-1].content if messages[-1].role == "assistant" and len(messages) > 1 else ""
-    return open_turn + spec.continue_from
+def _texts(spec: ForwardSpec) -> tuple[tuple[ChatMessage, ...], str, Constraint | None]:
+    """Return the turns, the answer text that stands, and the form that the answer is held to.
+
+    What stands is a last assistant turn of the prompt, and what was sent since.
+    """
+    messages, prefix = spec.prompt.messages, spec.continue_from
+    if messages[-1].role == "assistant" and len(messages) > 1:
+        messages, prefix = messages[:-1], messages[-1].content + prefix
+    return messages, prefix, spec.prompt.constraint
 
 
 def _joined(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,18 @@ def names_of(folder: Path | None) -> Names | None:
 
 
 def redacted(
-    request: ProviderRequest, names: Names | None = None
+    request: ProviderRequest, names: Names | None = None, known: dict[str, list[str]] | None = None
 ) -> tuple[ProviderRequest, dict[str, str], str]:
     """Replace personal data everywhere in ``request``, and names where there is something that finds them.
+
+    ``known`` has the names in texts that were read before; it gets those of the others.
 
     Returns also the originals by placeholder, and what completes one of them at the prefix's end.
     """
     constraint = request.constraint
     values = constraint.value if constraint else ()
     texts = [*(m.content for m in request.messages), request.prefix, *request.sampling.stop]
-    found = [name for text in (*texts, *_prose(constraint)) for name in names(text)] if names else []
+    found = _found((*texts, *_prose(constraint)), names, {} if known is None else known) if names else []
     redactor = Redactor([*texts, *values], found)
     messages = tuple(ChatMessage(m.role, redactor.redact(m.content)) for m in request.messages)
     owed = unfinished(request.prefix, redactor.originals.values())
@@ -53,6 +55,13 @@ def redacted(
         messages = (ChatMessage("system", redactor.notice), *messages)
     request = replace(request, messages=messages, prefix=prefix, sampling=sampling, constraint=changed)
     return request, redactor.originals, owed
+
+
+def _found(texts: Sequence[str], names: Names, known: dict[str, list[str]]) -> list[str]:
+    for text in texts:
+        if text not in known:
+            known[text] = names(text)
+    return [name for text in texts for name in known[text]]
 
 
 def _schema(constraint: Constraint) -> Any:

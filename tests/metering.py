@@ -5,14 +5,14 @@ from functools import cache
 from typing import Any
 
 from opentelemetry import metrics
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
-from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, Sum
 
 
 @cache
 def _reader() -> InMemoryMetricReader:
     delta = AggregationTemporality.DELTA
-    reader = InMemoryMetricReader({Counter: delta, Histogram: delta})
+    reader = InMemoryMetricReader({Counter: delta, ObservableCounter: delta, Histogram: delta})
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader
 
@@ -49,5 +49,11 @@ def metered() -> Metered:
     for resource in data.resource_metrics if data else []:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                points.setdefault(metric.name, []).extend(metric.data.data_points)
+                points.setdefault(metric.name, []).extend(_told(metric.data))
     return Metered(points)
+
+
+def _told(data: Any) -> list[Any]:
+    """Return the points; of counters, those that have grown, since a tally shows the others too."""
+    counter = isinstance(data, Sum) and data.is_monotonic
+    return [point for point in data.data_points if not counter or point.value]

@@ -15,8 +15,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
+from tests.metering import metered
 from tests.tracing import test_tracing
 from weir.client.status_details import TRAILER, read_details
+from weir.common import conventions as names
 from weir.common.app import App
 from weir.common.calls import bidi, connect, stream_from, unary
 from weir.common.config import Settings
@@ -335,6 +337,22 @@ async def test_cancelled_stream_s_span_ends_with_its_true_status(
         call.cancel()
         await asyncio.wait_for(servicer.closed.wait(), 5)
     assert (_named(spans, "SERVER").attributes or {})["rpc.response.status_code"] == "CANCELLED"
+
+
+async def test_an_rpc_is_in_flight_until_it_ends_and_its_duration_is_measured(settings: Settings) -> None:
+    metered()
+    servicer, method = Scripted(), {names.RPC_METHOD: "weir.v1.SlmWorkerService/Complete"}
+    servicer.complete = servicer.endless
+    async with _served(settings, servicer) as (_, stub, _channel):
+        calls = [stub.Complete(REQUEST) for _ in range(2)]
+        for call in calls:
+            await call.read()
+        during = metered().total(names.IN_FLIGHT, **method)
+        for call in calls:
+            call.cancel()
+    after = metered()
+    assert (during, after.total(names.IN_FLIGHT, **method)) == (2, 0)
+    assert after.count(names.RPC_SERVER_DURATION, **method, **{names.RPC_STATUS: "CANCELLED"}) == 2
 
 
 async def test_access_log_has_no_content(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.services.provider_calls import CONSTRAINED, KEY, KINDS, QUESTION, Cal
 from tests.services.provider_doubles import ANSWER, RECORDED, Reply, error_reply, openai_chunks
 from weir.common.errors import ErrorCode
 from weir.common.sse import MAX_EVENT_BYTES
-from weir.engines.base import FinishReason
+from weir.engines.base import ChatMessage, FinishReason
 from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.estimates import prompt_estimate, token_estimate
 
@@ -102,6 +103,42 @@ async def test_json_of_another_shape_breaks_the_stream(kind: str, content: objec
     assert came.error is not None
     assert came.error.code is C.PROVIDER_FAILED
     assert came.bill == TokenCounts(prompt=PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (b'{"choices": [{"delta": {"content": "A weir"}, "logprobs": [NaN, -Infinity, 1e999]}]}', "A weir"),
+        (b'{"choices": [{"delta": {"content": "A \\ud83c weir"}}]}', "A ? weir"),
+    ],
+    ids=["no-number", "half-a-character"],
+)
+async def test_what_is_nearly_json_is_read(openai: Caller, event: bytes, text: str) -> None:
+    openai.server.will(Reply([b"data: " + event + b"\n\n", *openai_chunks()]))
+    came = await openai.call()
+    assert (came.text, came.error, came.bill) == (text, None, TokenCounts(9, 3))
+
+
+async def test_what_follows_the_end_is_not_read(openai: Caller) -> None:
+    whole = b"".join([*openai_chunks("All of it."), b"data: {\n\n", *openai_chunks(" And more.")])
+    openai.server.will(Reply([whole]))
+    came = await openai.call()
+    assert (came.text, came.error, came.bill) == ("All of it.", None, TokenCounts(9, 3))
+
+
+async def test_the_prompt_arrives_as_json_whatever_its_characters(any_provider: Caller) -> None:
+    any_provider.server.will(Reply([RECORDED[any_provider.kind]]))
+    said = 'Was ist ein "Wehr"? \u6c34\U0001f30a \u2028\x7f\n\\u0041'
+    await any_provider.call(replace(QUESTION, messages=(ChatMessage("user", said),)))
+    assert any_provider.server.headers[0]["Content-Type"] == "application/json"
+    assert said in _strings(any_provider.server.bodies[0])
+
+
+def _strings(content: object) -> list[object]:
+    """Every value in nested JSON."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    return [leaf for part in content for leaf in _strings(part)] if isinstance(content, list) else [content]
 
 
 async def test_events_of_an_unknown_kind_are_passed_over(any_provider: Caller) -> None:

@@ -235,6 +235,16 @@ async def test_a_proxy_that_fails_is_named_without_its_password(unused_port: int
     assert "sk-password" not in repr(vars(error))
 
 
+async def test_the_end_of_an_answer_waits_for_no_end_of_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir.frontier_proxy.providers.contents._TAIL_S", 3600)
+    async with ProviderDouble().running() as double:
+        held = double.will(Reply([RECORDED["openai"]], hold=True))
+        async with provider(base_url=double.url, allow_private=True) as asked:
+            assert await answer(asked) == ANSWER
+            assert not held.disconnected.is_set()
+        await held.disconnected.wait()
+
+
 @pytest.fixture
 def unused_port() -> int:
     with socket.socket() as free:

@@ -21,6 +21,7 @@ from tests.services.provider_doubles import (
     ANSWER,
     RECORDED,
     ProviderDouble,
+    Proxy,
     Reply,
     ask,
     configured,
@@ -32,7 +33,11 @@ from tests.tiny_names import write_tiny_names
 from tests.tracing import test_tracing as tracing
 from weir.common import conventions as names
 from weir.common.config import ConfigError, Settings
+from weir.common.errors import ErrorCode
+from weir.common.errors.grpc import from_rpc_error
 from weir.frontier_proxy import meters
+from weir.frontier_proxy.names import NameFinder
+from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import types_pb2
 
 KEY = "sk-double-0123456789abcdefghij"
@@ -46,6 +51,11 @@ async def openai() -> AsyncIterator[ProviderDouble]:
 
 def using(settings: Settings, **provider: object) -> Settings:
     return configured(settings, frontier={"providers": {"openai": {"kind": "openai", **provider}}})
+
+
+async def available(running: Proxy) -> set[str]:
+    listed = await running.stub.ListModels(pb.ListModelsRequest())
+    return {model.model for model in listed.models if model.available}
 
 
 async def test_a_proxy_of_the_environment_is_used(
@@ -102,6 +112,25 @@ async def test_a_rotated_key_is_used_by_the_next_request_without_a_restart(
     assert sent == ["sk-first", "sk-second", "sk-second"]
 
 
+async def test_a_provider_whose_key_file_is_filled_later_answers_without_a_restart(
+    openai: ProviderDouble, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    provider = {"kind": "openai", "base_url": openai.url, "api_key_file": str(file)}
+    changed = configured(settings, frontier={"providers": {"openai": provider}, "stand_in": False})
+    openai.will(Reply([RECORDED["openai"]]))
+    async with proxy(changed) as running:
+        with pytest.raises(grpc.aio.AioRpcError, match="needs a key") as caught:
+            await running.forward(ask())
+        assert from_rpc_error(caught.value).code is ErrorCode.PROVIDER_AUTH
+        assert not await available(running)
+        file.write_text("sk-late")
+        text, _ = await running.forward(ask())
+        assert "gpt-4o" in await available(running)
+    assert text == ANSWER
+    assert [headers["Authorization"] for headers in openai.headers] == ["Bearer sk-late"]
+
+
 async def test_a_rotated_key_closes_the_circuit_that_the_refused_one_had_opened(
     openai: ProviderDouble, settings: Settings, tmp_path: Path
 ) -> None:
@@ -135,6 +164,28 @@ async def test_names_leave_as_placeholders_and_come_back_in_the_stream(
     sent = json.dumps(openai.bodies[0]).lower()
     assert "lovelace" not in sent
     assert "example.org" not in sent
+
+
+async def test_names_are_looked_for_once_however_many_attempts_a_request_takes(
+    openai: ProviderDouble, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    read: list[str] = []
+    find = NameFinder.__call__
+
+    def finding(finder: NameFinder, text: str) -> list[str]:
+        read.append(text)
+        return find(finder, text)
+
+    monkeypatch.setattr(NameFinder, "__call__", finding)
+    openai.will(error_reply(500, {}), Reply(openai_chunks("Dear [NAME_1].")))
+    provider = {"kind": "openai", "base_url": openai.url}
+    model = str(write_tiny_names(tmp_path / "names"))
+    sections = {"providers": {"openai": provider}, "names_model": model, "retries": {"base_delay_s": 0.001}}
+    async with proxy(configured(settings, frontier=sections)) as running:
+        text, finished = await running.forward(ask("Ada Lovelace in", residency=types_pb2.RESIDENCY_REDACTED))
+    assert (text, len(finished.usage)) == ("Dear Ada Lovelace.", 2)
+    assert read.count("Ada Lovelace in") == 1
 
 
 async def test_a_provider_on_a_private_address_stops_the_proxy_from_starting(

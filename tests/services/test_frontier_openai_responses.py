@@ -21,12 +21,17 @@ from tests.services.provider_doubles import (
     Reply,
     ask,
     configured,
+    openai_chunks,
     proxy,
 )
 from weir.common.config import Settings
 from weir.common.errors import ErrorCode
+from weir.common.errors.grpc import from_rpc_error
 from weir.engines.base import ChatMessage, Constraint, FinishReason, Sampling
-from weir.frontier_proxy.domain import TokenCounts
+from weir.frontier_proxy.domain import TokenCounts, to_usd
+from weir.frontier_proxy.estimates import prompt_bound
+from weir.frontier_proxy.prices import load_prices
+from weir.frontier_proxy.providers.base import ProviderRequest
 from weir.v1 import types_pb2
 
 SCHEMAS = json.loads((DATA / "openai_responses_schema.json").read_text(encoding="utf-8"))
@@ -181,6 +186,57 @@ async def test_a_length_that_the_api_does_not_take_is_not_sent_and_names_the_lea
         await running.forward(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not server.bodies
+
+
+async def test_a_cost_limit_that_pays_for_less_than_the_least_length_is_told_as_such(
+    server: ProviderDouble, running: Proxy
+) -> None:
+    asked = ProviderRequest("", (ChatMessage("user", "What is a weir?"),), Sampling())
+    price = load_prices({})["gpt-4.1"]
+    too_little, enough = (to_usd(price.bound(prompt_bound(asked), tokens)) for tokens in (15, 16))
+    with pytest.raises(grpc.aio.AioRpcError, match="shortest answer, 16 tokens, may cost") as caught:
+        await running.forward(ask("What is a weir?", max_cost_usd=too_little))
+    assert from_rpc_error(caught.value).code is ErrorCode.COST_LIMIT
+    assert not server.bodies
+    server.will(Reply([text("A dam"), ending("completed")]))
+    await running.forward(ask("What is a weir?", max_cost_usd=enough))
+    assert server.bodies[0]["max_output_tokens"] == 16
+
+
+@pytest.fixture
+def two_kinds(server: ProviderDouble, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A model of each of OpenAI's two protocols."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    providers = {
+        "responses": {"kind": "openai_responses", "base_url": server.url, "models": ["gpt-4o"]},
+        "chat": {"kind": "openai", "base_url": server.url, "models": ["gpt-4o-mini"]},
+    }
+    return configured(settings, frontier={"providers": providers})
+
+
+async def test_a_model_that_takes_no_so_short_answer_is_passed_over_where_another_does(
+    server: ProviderDouble, two_kinds: Settings
+) -> None:
+    server.will(Reply([RECORDED["openai"]]))
+    request = ask()
+    request.prompt.sampling.max_tokens = 15
+    async with proxy(two_kinds) as running:
+        _, finished = await running.forward(request)
+    assert [usage.provider for usage in finished.usage] == ["chat"]
+
+
+async def test_a_stream_with_less_left_than_a_model_takes_is_not_continued_by_it(
+    server: ProviderDouble, two_kinds: Settings
+) -> None:
+    server.will(Reply(openai_chunks("A weir holds back water.", finish=None)))
+    request = ask()
+    request.prompt.sampling.max_tokens = 20
+    tiers = {"frontier": {"model_id": "gpt-4o-mini", "provider": "chat"}}
+    async with proxy(configured(two_kinds, tiers=tiers)) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.forward(request)
+    assert from_rpc_error(caught.value).code is ErrorCode.STREAM_BROKEN
+    assert server.paths == ["/v1/chat/completions"]
 
 
 async def test_a_length_cut_is_told(responses: Caller) -> None:

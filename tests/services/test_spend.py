@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import msgspec
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -26,6 +28,7 @@ from weir.common.config import Settings
 from weir.common.errors import ErrorCode
 from weir.common.errors.grpc import from_rpc_error
 from weir.router.domain import Tier
+from weir.router.receipts.records import Record
 from weir.spending.report import Wanted
 from weir.spending.source import SpendSource, untraced
 from weir.v1 import frontier_proxy_pb2 as pb
@@ -53,6 +56,15 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "state"
     folder.mkdir()
     stored(folder, episodes(ANSWERS))
+    return folder
+
+
+@pytest.fixture
+def shared_folder(tmp_path: Path) -> Path:
+    """The state folder, with the receipts of one answer for each of two tenants and one without a name."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    stored(folder, of_tenants("", "acme", "other"))
     return folder
 
 
@@ -114,6 +126,71 @@ async def test_the_report_has_what_the_router_saved(running: Proxy, settings: Se
     assert told["saved_usd"] == pytest.approx(told["frontier_cost_usd"] - told["cost_usd"])
 
 
+TENANT_KEYS = {name: f"key-of-{name}-0123456789abcdef" for name in ("acme", "other", "ops")}
+
+
+def with_tenants(settings: Settings, folder: Path) -> Settings:
+    """A proxy that knows three tenants by their keys; "ops" is an operator."""
+    hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in TENANT_KEYS.items()}
+    tenants: dict[str, Any] = {name: {"api_keys": [{"sha256": digest}]} for name, digest in hashes.items()}
+    tenants["ops"]["operator"] = True
+    return configured(replaying(settings, folder), tenancy={"tenants": tenants})
+
+
+def of_tenants(*tenants: str) -> list[Record]:
+    """The receipts of one answer for each."""
+    decided, ended, *_ = episodes(1)
+    return [
+        msgspec.structs.replace(record, decision_id=name or "none", **fields)
+        for name in tenants
+        for record, fields in ((decided, {"tenant": name}), (ended, {}))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asking", "wanted", "shown"),
+    [
+        ("acme", None, ["acme"]),
+        ("acme", "acme", ["acme"]),
+        ("ops", None, ["", "acme", "other"]),
+        ("ops", "other", ["other"]),
+        ("", None, [""]),
+    ],
+)
+async def test_savings_are_those_of_the_tenants_whose_spending_is_shown(
+    settings: Settings, shared_folder: Path, asking: str, wanted: str | None, shown: list[str]
+) -> None:
+    metadata = [("x-api-key", TENANT_KEYS[asking])] if asking else []
+    async with proxy(with_tenants(settings, shared_folder)) as running:
+        source = source_of(running, settings, shared_folder, metadata=metadata)
+        report = await source.report(Wanted(wanted))
+        await source.aclose()
+    assert report.savings is not None
+    assert [row.tenant for row in report.savings] == shown
+
+
+async def test_a_tenant_that_asks_for_anothers_savings_is_refused(
+    settings: Settings, shared_folder: Path
+) -> None:
+    metadata = [("x-api-key", TENANT_KEYS["acme"])]
+    async with proxy(with_tenants(settings, shared_folder)) as running:
+        source = source_of(running, settings, shared_folder, metadata=metadata)
+        with pytest.raises(WeirClientError, match="operators alone"):
+            await source.report(Wanted("other"))
+        await source.aclose()
+
+
+async def test_in_a_trusted_network_savings_are_the_named_tenants(
+    settings: Settings, shared_folder: Path
+) -> None:
+    async with proxy(replaying(settings, shared_folder)) as running:
+        source = source_of(running, settings, shared_folder, metadata=[("x-weir-tenant", "acme")])
+        report = await source.report(Wanted())
+        await source.aclose()
+    assert report.savings is not None
+    assert [row.tenant for row in report.savings] == ["acme"]
+
+
 async def test_days_are_chosen(running: Proxy, settings: Settings, folder: Path) -> None:
     source = source_of(running, settings, folder)
     today = datetime.now(UTC).date()
@@ -124,6 +201,16 @@ async def test_days_are_chosen(running: Proxy, settings: Settings, folder: Path)
     assert len(now.spend) == 2
     assert all(date.fromisoformat(row.day) >= yesterday for row in now.spend)
     assert before.spend == ()
+
+
+async def test_what_was_played_stays_marked_where_its_provider_is_configured_no_more(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with proxy(replaying(settings, tmp_path)) as running:
+        await running.forward(ask(), tenant="acme")
+    async with proxy(configured(settings, frontier={}, state={"directory": tmp_path})) as running:
+        spend = (await running.stub.GetSpend(pb.GetSpendRequest())).spend
+    assert [(row.provider, row.replay) for row in spend] == [("demo", True)]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,19 @@ def test_slow_first_texts_open_it_before_their_streams_have_ended() -> None:
     assert circuit.heard == [Cause.SLOW_SHARE]
 
 
+def test_a_fast_first_text_opens_nothing_when_older_fast_ones_leave_the_window() -> None:
+    circuit = Circuit(window_s=10, min_calls=4, slow_share=0.8, slow_first_token_s=2)
+    circuit.succeed(3)
+    circuit.clock.now += 5
+    for _ in range(4):
+        circuit.call().first_text(3)
+    circuit.clock.now += 6
+    circuit.call().first_text(0.1)
+    assert circuit.state() is CircuitState.CLOSED
+    circuit.call().first_text(3)
+    assert circuit.heard == [Cause.SLOW_SHARE]
+
+
 def test_a_wait_that_the_client_gave_up_is_as_slow_as_it_was_long() -> None:
     circuit = Circuit(min_calls=3, slow_share=1, slow_first_token_s=2)
     for waited in (2.5, 2.5, 2.5):

@@ -105,9 +105,34 @@ def test_responses_and_chat_completions_share_openais_variable() -> None:
         assert value(find_key("p", Provider.model_validate({"kind": kind}), environ)) == OLD
 
 
-def test_an_unreadable_file_at_the_start_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["", "nowhere/key"])
+def test_what_can_become_no_file_is_an_error_at_the_start(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigError, match="api_key_file"):
-        find_key("p", Provider(kind="openai", api_key_file=tmp_path / "nowhere"), {})
+        find_key("p", Provider(kind="openai", api_key_file=tmp_path / path), {})
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_file_that_is_missing_or_empty_at_the_start_is_waited_for(
+    tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        write(path, content, at=1_000)
+    with capture_logs() as logs:
+        key = find_key("p", Provider(kind="openai", api_key_file=path), {})
+        assert key.pending
+        assert value(key) is None
+    assert [(entry["event"], entry["file"]) for entry in logs] == [("key_awaited", str(path))]
+    write(path, NEW, at=2_000)
+    assert not key.pending
+    assert value(key) == NEW
+
+
+def test_a_key_that_has_come_is_waited_for_no_more(file: Path) -> None:
+    key = KeyFile("openai", file)
+    file.unlink()
+    assert not key.pending
+    assert not Key("OPENAI_API_KEY").pending
 
 
 def test_a_key_shows_in_no_repr_log_or_error(file: Path) -> None:

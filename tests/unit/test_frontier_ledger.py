@@ -116,6 +116,18 @@ async def test_two_proxies_at_once_pass_no_budget_together(connect: Connect) -> 
         assert await spent(other) == (0, 990)
 
 
+async def test_reservations_at_once_fill_a_budget_to_its_last_nano_and_no_further(connect: Connect) -> None:
+    rules = [BudgetRule("*", None, "day", 100), BudgetRule(None, "gpt", "day", 90)]
+    async with running(connect(), rules) as ledger:
+        await asyncio.gather(*(ledger.reserve(charge(nano)) for nano in (40, 50)))
+        assert (await refused(ledger, charge(1))).metadata["budget_model"] == "gpt"
+        tries = await asyncio.gather(
+            *(ledger.reserve(charge(nano, "zeta")) for nano in (11, 10, 1)), return_exceptions=True
+        )
+        assert [isinstance(result, Reservation) for result in tries] == [False, True, False]
+        assert await spent(ledger) == (0, 100)
+
+
 async def test_settling_twice_changes_nothing(connect: Connect) -> None:
     async with running(connect()) as ledger:
         reservation = await ledger.reserve(charge(100))
@@ -256,8 +268,8 @@ def test_no_statement_of_a_reservation_reads_through_history(tmp_path: Path) -> 
     database = SqliteDatabase(tmp_path / "l.sqlite3")
     database.connect()
     database.create(statements.SCHEMA)
-    for statement in (statements.COMMITTED, statements.OPEN, statements.CLOSE):
-        plan = database.do_rows(f"EXPLAIN QUERY PLAN {statement}", [["1"]])
+    for statement in (statements.COMMITTED, statements.PASSED, statements.CLOSE, statements.CLOSE_OPEN):
+        plan = database.do_rows(f"EXPLAIN QUERY PLAN {statement}", [["1", 1]])
         assert any("SEARCH weir_ledger" in step[-1] for step in plan)
         assert not any("SCAN weir_ledger" in step[-1] for step in plan)
     database.leave()
@@ -353,6 +365,20 @@ def test_committed_never_passes_a_budget_and_everything_adds_up(
     tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[Any, ...]]
 ) -> None:
     asyncio.run(play_on(SqliteDatabase(tmp_path_factory.mktemp("ledger") / "l.sqlite3"), operations))
+
+
+class StepByStep(SqliteDatabase):
+    """Writes every batch as one is written that is not as expected."""
+
+    has_one_step = False
+
+
+@settings(max_examples=15, deadline=None)
+@given(OPERATIONS)
+def test_the_same_holds_where_a_batch_takes_more_than_one_step(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[Any, ...]]
+) -> None:
+    asyncio.run(play_on(StepByStep(tmp_path_factory.mktemp("ledger") / "l.sqlite3"), operations))
 
 
 @settings(max_examples=15, deadline=None)

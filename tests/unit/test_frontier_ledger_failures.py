@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -29,7 +30,7 @@ from tests.unit.ledger_bench import (
 )
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.domain import TokenCounts
-from weir.frontier_proxy.ledger import writing
+from weir.frontier_proxy.ledger import one_step, outbox, writing
 from weir.frontier_proxy.ledger.base import BudgetRule, Charge, SpendQuery, SpendRow
 from weir.frontier_proxy.ledger.grouped import GroupedLedger
 from weir.frontier_proxy.ledger.postgres import PostgresDatabase
@@ -75,53 +76,75 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MAX_RETRY_S", 0.02)
 
 
-class FullDisk(SqliteDatabase):
+class Watched(SqliteDatabase):
+    """Tells of each transaction before it begins, and of each once it is written."""
+
+    def before(self) -> None: ...
+
+    def written(self) -> None: ...
+
+    def _connect(self) -> sqlite3.Connection:
+        return _WatchedConnection(self, super()._connect())  # type: ignore[return-value]
+
+
+class _WatchedConnection:
+    def __init__(self, owner: Watched, wire: sqlite3.Connection) -> None:
+        self._owner, self._wire = owner, wire
+        self.rollback, self.close = wire.rollback, wire.close
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        if statement.startswith(("BEGIN", one_step.WRITE)):
+            self._owner.before()
+        cursor = self._wire.execute(statement, values)
+        if statement.startswith(one_step.WRITE):
+            self._owner.written()
+        return cursor
+
+    def commit(self) -> None:
+        self._wire.commit()
+        self._owner.written()
+
+
+def broken(text: str, code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+class FullDisk(Watched):
     """A disk on which nothing can be written while it is `full`."""
 
     full = False
 
-    def _begin(self) -> None:
-        super()._begin()
+    def before(self) -> None:
         if self.full:
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
+            raise broken("database or disk is full", sqlite3.SQLITE_FULL)
 
 
-class Gated(SqliteDatabase):
+class Gated(Watched):
     """Stops in each transaction, once `shut`, until it is let on."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.shut, self.inside, self.on = False, threading.Event(), threading.Event()
+        self.begun = 0
 
-    def _begin(self) -> None:
-        super()._begin()
+    def before(self) -> None:
+        self.begun += 1
         if self.shut:
             self.inside.set()
             assert self.on.wait(SOON_S)
 
 
-class Deaf(SqliteDatabase):
+class Deaf(Watched):
     """Writes a transaction, and hears nothing of it, where it is told to `lose` one."""
 
     lose = False
 
-    def _connect(self) -> sqlite3.Connection:
-        self._wire = super()._connect()
-        return _DeafConnection(self, self._wire)  # type: ignore[return-value]
-
-
-class _DeafConnection:
-    def __init__(self, owner: Deaf, wire: sqlite3.Connection) -> None:
-        self._owner, self._wire = owner, wire
-        self.execute, self.rollback, self.close = wire.execute, wire.rollback, wire.close
-
-    def commit(self) -> None:
-        self._wire.commit()
-        if self._owner.lose:
-            self._owner.lose = False
-            raise sqlite3.OperationalError("disk I/O error")
+    def written(self) -> None:
+        if self.lose:
+            self.lose = False
+            raise broken("disk I/O error", sqlite3.SQLITE_IOERR)
 
 
 async def unavailable(of: GroupedLedger, amount: Charge) -> WeirError:
@@ -308,9 +331,8 @@ async def test_a_caller_that_goes_while_its_reservation_is_written_sets_nothing_
 
 async def test_what_waits_while_one_transaction_is_written_is_written_in_the_next_one(tmp_path: Path) -> None:
     database = Gated(tmp_path / "l.sqlite3")
-    begun = counted(database)
     async with running(database) as one:
-        before = begun()
+        before = database.begun
         database.shut = True
         first = asyncio.create_task(one.reserve(charge(1)))
         await asyncio.to_thread(database.inside.wait, SOON_S)
@@ -318,7 +340,42 @@ async def test_what_waits_while_one_transaction_is_written_is_written_in_the_nex
         await asyncio.sleep(0)
         database.on.set()
         await asyncio.gather(first, *rest)
-        assert begun() - before == 2
+        assert database.begun - before == 2
+
+
+async def test_a_settlement_is_written_with_the_next_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LINGER_S", SOON_S)
+    database = Gated(tmp_path / "l.sqlite3")
+    async with running(database) as one:
+        before = database.begun
+        settling: list[asyncio.Task[None]] = []
+        for _ in range(3):
+            reservation = await one.reserve(charge(10))
+            settling.append(asyncio.create_task(one.settle(reservation, COUNTS, 5)))
+            await asyncio.sleep(0)
+        assert [task.done() for task in settling] == [True, True, False]
+        assert database.begun - before == 3
+
+
+async def test_a_question_sees_every_settlement_before_it(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LINGER_S", SOON_S)
+    async with running(connect()) as one:
+        reservation = await one.reserve(charge(10))
+        settling = asyncio.create_task(one.settle(reservation, COUNTS, 5))
+        await asyncio.sleep(0)
+        assert not settling.done()
+        assert await spent(one) == (5, 0)
+        await settling
+
+
+async def test_a_settlement_that_stays_alone_is_written(tmp_path: Path) -> None:
+    async with running(SqliteDatabase(tmp_path / "l.sqlite3")) as one:
+        await one.settle(await one.reserve(charge(10)), COUNTS, 5)
+        assert await spent(one) == (5, 0)
 
 
 async def test_a_long_report_keeps_no_reservation_waiting(
@@ -338,17 +395,6 @@ async def test_a_long_report_keeps_no_reservation_waiting(
         assert not report.done()
         on.set()
         assert await report == []
-
-
-def counted(database: Gated) -> Callable[[], int]:
-    begin, begun = database._begin, [0]
-
-    def counting() -> None:
-        begun[0] += 1
-        begin()
-
-    database._begin = counting  # type: ignore[method-assign]
-    return lambda: begun[0]
 
 
 async def test_a_server_that_goes_and_comes_back_loses_nothing(

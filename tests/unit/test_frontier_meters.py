@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from tests.metering import Metered, metered
+from tests.tracing import test_tracing as tracing
 from weir.common import conventions as names
 from weir.common.config.frontier import Frontier
 from weir.common.errors import ErrorCode
@@ -111,6 +120,71 @@ def test_an_attempt_is_measured_with_its_outcome_its_tokens_and_its_price() -> N
     assert counted.total(names.FRONTIER_COST, **LABELS) == 0.003
     assert {point.attributes[names.REPLAY] for point in counted.points[names.FRONTIER_ATTEMPTS]} == {True}
     assert counted.count(names.CLIENT_FIRST_CHUNK, **LABELS) == 1
+
+
+def told(sampling: Sampling, *outcomes: str) -> list[ReadableSpan]:
+    """Return the spans of attempts that ended so."""
+    exporter = InMemorySpanExporter()
+    tracing().add_span_processor(SimpleSpanProcessor(exporter))
+    request = ProviderRequest("gpt-4o", (ChatMessage("user", "Name a river."),), sampling)
+    for outcome in outcomes:
+        telemetry = meters.AttemptTelemetry("openai", request, stand_in=False)
+        telemetry.first_text()
+        telemetry.end(AttemptUsage("gpt-4o", "openai", TokenCounts(10, 7, 4), 3_000_000), outcome)
+    return list(exporter.get_finished_spans())
+
+
+def test_the_span_of_an_attempt_says_what_was_asked_and_what_came() -> None:
+    (span,) = told(Sampling(max_tokens=64, temperature=0.5), "stop")
+    assert (span.name, span.kind) == ("chat gpt-4o", SpanKind.CLIENT)
+    assert [event.name for event in span.events] == ["first_text"]
+    assert dict(span.attributes or {}) == {
+        names.OPERATION: "chat", names.PROVIDER: "openai", names.REQUEST_MODEL: "gpt-4o",
+        names.STAND_IN: False, names.REPLAY: False, names.TIER: "frontier",
+        names.MAX_TOKENS: 64, names.TEMPERATURE: 0.5,
+        names.INPUT_TOKENS: 10, names.CACHED_INPUT_TOKENS: 4, names.OUTPUT_TOKENS: 7,
+        names.REASONING_TOKENS: 0, names.COST_USD: 0.003, names.FINISH_REASONS: ("stop",),
+    }  # fmt: skip
+
+
+def test_a_failure_is_an_error_of_its_span_and_a_cancellation_is_none() -> None:
+    failed, cancelled = told(Sampling(), "PROVIDER_FAILED", "cancelled")
+    assert failed.status.status_code is StatusCode.ERROR
+    assert cancelled.status.status_code is StatusCode.UNSET
+    for span, outcome in ((failed, "PROVIDER_FAILED"), (cancelled, "cancelled")):
+        attributes = dict(span.attributes or {})
+        assert attributes[names.ERROR_TYPE] == outcome
+        assert not {names.MAX_TOKENS, names.TEMPERATURE, names.FINISH_REASONS} & attributes.keys()
+
+
+def test_the_page_of_metrics_has_the_documented_names_and_labels_of_an_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = CollectorRegistry()
+    provider = MeterProvider([PrometheusMetricReader(registry=registry, scope_info_enabled=False)])
+    made = meters.Instruments(provider.get_meter("weir"))
+    monkeypatch.setattr(meters, "instruments", lambda: made)
+    told(Sampling(), "stop")
+    shown = list(registry.collect())
+    labels = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"}
+    labels |= {"weir_stand_in", "weir_replay"}
+    found = {
+        sample.name: sample.labels.keys() - labels
+        for family in shown
+        for sample in family.samples
+        if labels <= sample.labels.keys() and not sample.name.endswith(("_bucket", "_sum"))
+    }
+    assert found == {
+        "weir_frontier_attempts_total": {"weir_outcome"},
+        "weir_frontier_cost_USD_total": set(),
+        "weir_frontier_tokens_total": {"weir_token_class"},
+        "gen_ai_client_operation_duration_seconds_count": set(),
+        "gen_ai_client_operation_time_to_first_chunk_seconds_count": set(),
+        "gen_ai_client_token_usage_count": {"gen_ai_token_type"},
+    }
+    counters = {family.name for family in shown if family.type == "counter"}
+    assert counters == {"weir_frontier_attempts", "weir_frontier_cost_USD", "weir_frontier_tokens"}
+    provider.shutdown()
 
 
 @given(st.data())

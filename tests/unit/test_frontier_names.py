@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,23 @@ def test_a_name_is_not_replaced_inside_of_other_words() -> None:
 
 def test_a_name_inside_an_address_goes_with_the_address() -> None:
     assert Redactor([""], ["ada"]).redact("ada, ada@example.org") == "[NAME_1], [EMAIL_1]"
+
+
+def test_each_text_of_a_request_is_read_once_for_all_its_attempts(names: NameFinder) -> None:
+    read: list[str] = []
+
+    def finder(text: str) -> list[str]:
+        read.append(text)
+        return names(text)
+
+    known: dict[str, list[str]] = {}
+    asked = request("Ada Lovelace in", "Grace Hopper in")
+    first = redacted(asked, finder, known)
+    assert redacted(asked, finder, known) == first
+    continued = replace(asked, prefix="in Ada")
+    sent, _, _ = redacted(continued, finder, known)
+    assert sent.messages == first[0].messages
+    assert sorted(read) == sorted({"Ada Lovelace in", "Grace Hopper in", "in Ada", ""})
 
 
 def test_a_schemas_own_words_are_not_taken_for_names(names: NameFinder) -> None:

@@ -80,6 +80,12 @@ def test_the_prompt_bound_holds_one_token_per_byte(text: str) -> None:
     assert prompt_bound(request) >= len(text.encode()) >= prompt_estimate(request.messages, request.prefix, None) - 5
 
 
+def test_answer_text_that_stands_is_estimated_as_a_turn_of_its_own() -> None:
+    question, standing = ChatMessage("user", "What now?"), "It is a weir."
+    turns = (question, ChatMessage("assistant", standing))
+    assert prompt_estimate((question,), standing, None) == prompt_estimate(turns, "", None)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

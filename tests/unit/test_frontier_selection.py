@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from weir.common.config import Settings
@@ -63,6 +66,28 @@ def test_the_fallback_can_be_switched_off() -> None:
 
 def test_a_configured_fallback_goes_before_the_stand_in() -> None:
     assert names(selection(ANTHROPIC, frontier=BOTH)) == [("claude-haiku-4-5", "anthropic")]
+
+
+def test_a_provider_that_waits_for_its_key_file_is_passed_over_until_it_is_filled(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    waiting = {"kind": "openai", "api_key_file": file, "models": ["gpt-4o"]}
+    providers = {**BOTH["providers"], "openai": waiting}
+    chosen = selection(ANTHROPIC, frontier={"providers": providers, "stand_in": False})
+    assert names(chosen) == [("claude-haiku-4-5", "anthropic")]
+    assert [status.model for status in chosen.models() if status.available] == ["claude-haiku-4-5"]
+    with pytest.raises(WeirError, match=f"needs a key of provider 'openai': set {re.escape(str(file))}"):
+        chosen.candidates("gpt-4o", frozenset({"gpt-4o"}))
+    file.write_text("sk-late")
+    assert names(chosen) == [("gpt-4o", "openai"), ("claude-haiku-4-5", "anthropic")]
+    assert {status.model for status in chosen.models() if status.available} == {"gpt-4o", "claude-haiku-4-5"}
+
+
+def test_the_stand_in_answers_until_the_key_file_is_filled(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    chosen = selection({}, frontier={"providers": {"openai": {"kind": "openai", "api_key_file": file}}})
+    assert (names(chosen), chosen.stand_in) == ([("gpt-4o", "stand_in")], True)
+    file.write_text("sk-late")
+    assert (names(chosen), chosen.stand_in) == ([("gpt-4o", "openai")], False)
 
 
 def test_an_open_circuit_is_passed_over_and_shown() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.services.provider_calls import access
 from tests.services.provider_doubles import ANSWER, RECORDED
-from weir.common.sse import SseEvent, sse_events
+from weir.common.sse import SseEvent, SseParser, sse_events
 from weir.engines.base import FinishReason
 from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.providers.answers import Reader, read
@@ -22,6 +22,12 @@ from weir.frontier_proxy.providers.openai_responses import ResponseReader
 async def body(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+async def batches(chunks: Iterable[bytes]) -> AsyncIterator[list[SseEvent]]:
+    parser = SseParser()
+    for chunk in chunks:
+        yield parser.feed(chunk)
 
 
 async def events_of(chunks: Iterable[bytes]) -> list[SseEvent]:
@@ -41,7 +47,7 @@ def reader(name: str) -> Reader:
 
 
 async def answer_of(name: str, chunks: Iterable[bytes]) -> list[ProviderEvent]:
-    return [event async for event in read(sse_events(body(chunks)), reader(name))]
+    return [event async for event in read(batches(chunks), reader(name))]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from weir.common.channels import KEEPALIVE_OPTIONS
 from weir.common.config import Settings
 from weir.common.config.model import Service
 from weir.common.errors import ErrorCode, WeirError
+from weir.common.garbage import spare_collector
 from weir.common.interceptors import AccessLog, Guard, Measured, ServingInterceptor, Tracing
 
 log = structlog.get_logger(__name__)
@@ -170,6 +171,7 @@ class App:
         else:
             try:
                 await starting
+                spare_collector()
                 await stopping
             finally:
                 stopping.cancel()

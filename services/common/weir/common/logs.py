@@ -24,8 +24,11 @@ def _add_call(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+_JSON = msgspec.json.Encoder(enc_hook=repr)
+
+
 def _as_json(event: EventDict, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    return _JSON.encode(event).decode()
 
 
 class _Stderr:
@@ -59,7 +62,8 @@ def configure_logs(service: str, settings: Observability) -> None:
     structlog.configure(
         processors=[*shared, *tail, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
+        # A line at once: where stderr has no buffer, `print` would take two system calls for it.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.clear_contextvars()

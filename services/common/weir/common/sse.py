@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import NamedTuple
 
 import aiohttp
@@ -30,23 +30,25 @@ class _Lines:
         self._after_cr = False
         self._at_start = True
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that ``chunk`` completes."""
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
             self._after_cr = False
         if not chunk:
-            return
+            return []
         self._after_cr = chunk.endswith(b"\r")
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep(chunk)
-            return
-        lines = b"".join((*self._tail, chunk)).splitlines()
+            return []
+        lines = (b"".join((*self._tail, chunk)) if self._tail else chunk).splitlines()
         self._tail, self._size = [], 0
         if not chunk.endswith((b"\n", b"\r")):
             self._keep(lines.pop())
-        for line in lines:
-            yield line.removeprefix(b"\xef\xbb\xbf") if self._at_start else line
+        if self._at_start:
             self._at_start = False
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        return lines
 
     def _keep(self, part: bytes) -> None:
         """Put by the part of a line; joined once the line ends, so that trickled bytes cost no more."""
@@ -56,33 +58,41 @@ class _Lines:
             raise SseOverflowError(f"a line of more than {MAX_EVENT_BYTES} bytes")
 
 
-class _Event:
-    """The event that is being put together, field by field."""
+class SseParser:
+    """Puts the events of one byte stream together."""
 
     def __init__(self) -> None:
+        self._lines = _Lines()
         self._name = ""
-        self._data: list[str] = []
+        self._data: list[bytes] = []
         self._size = 0
 
-    def take(self, line: bytes) -> SseEvent | None:
-        """Add a line; returns the event where the line ends one."""
-        if not line:
-            return self._dispatch()
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """Return the events that ``chunk`` completes. Raises SseOverflowError past ``MAX_EVENT_BYTES``."""
+        events = []
+        for line in self._lines.feed(chunk):
+            if line:
+                self._take(line)
+                continue
+            if self._data:
+                events.append(self._event())
+            self._name = ""
+        return events
+
+    def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
-        text = value.removeprefix(b" ").decode("utf-8", errors="replace")
         if name == b"data":
             self._size += len(value)
             if self._size > MAX_EVENT_BYTES:
                 raise SseOverflowError(f"an event of more than {MAX_EVENT_BYTES} bytes")
-            self._data.append(text)
+            self._data.append(value.removeprefix(b" "))
         elif name == b"event":
-            self._name = text
-        return None
+            self._name = value.removeprefix(b" ").decode("utf-8", errors="replace")
 
-    def _dispatch(self) -> SseEvent | None:
-        event = SseEvent(self._name or "message", "\n".join(self._data)) if self._data else None
-        self._name, self._data, self._size = "", [], 0
-        return event
+    def _event(self) -> SseEvent:
+        data = b"\n".join(self._data).decode("utf-8", errors="replace")
+        self._data, self._size = [], 0
+        return SseEvent(self._name or "message", data)
 
 
 async def sse_events(content: aiohttp.StreamReader | AsyncIterable[bytes]) -> AsyncGenerator[SseEvent, None]:
@@ -92,8 +102,7 @@ async def sse_events(content: aiohttp.StreamReader | AsyncIterable[bytes]) -> As
     Raises SseOverflowError past ``MAX_EVENT_BYTES``, and whatever reading the content raises.
     """
     chunks = content.iter_any() if isinstance(content, aiohttp.StreamReader) else content
-    lines, event = _Lines(), _Event()
+    parser = SseParser()
     async for chunk in chunks:
-        for line in lines.feed(chunk):
-            if (done := event.take(line)) is not None:
-                yield done
+        for event in parser.feed(chunk):
+            yield event

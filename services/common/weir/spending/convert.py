@@ -11,17 +11,16 @@ from weir.v1 import frontier_proxy_pb2 as pb
 def report_of(
     spend: pb.GetSpendResponse, models: pb.ListModelsResponse, savings: Sequence[Saved] | None
 ) -> Report:
-    """Put the report together. What a provider that plays recordings spent is marked."""
-    played = {(model.provider, model.model) for model in models.models if model.replay}
+    """Put the report together."""
     return Report(
-        tuple(_spent(row, replay=(row.provider, row.model) in played) for row in spend.spend),
+        tuple(map(_spent, spend.spend)),
         tuple(map(_budget, spend.budgets)),
         tuple(map(_model, models.models)),
         None if savings is None else tuple(savings),
     )
 
 
-def _spent(row: pb.Spend, *, replay: bool) -> Spent:
+def _spent(row: pb.Spend) -> Spent:
     return Spent(
         day=row.day,
         tenant=row.tenant,
@@ -35,7 +34,7 @@ def _spent(row: pb.Spend, *, replay: bool) -> Spent:
         reasoning_tokens=row.reasoning_tokens,
         settled_usd=row.settled_usd,
         reserved_usd=row.reserved_usd,
-        replay=replay,
+        replay=row.replay,
     )
 
 

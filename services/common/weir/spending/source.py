@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import grpc
@@ -12,9 +13,11 @@ import grpc
 from weir.client.errors import WeirClientError, from_rpc_error
 from weir.common.channels import connect
 from weir.common.config import Settings
+from weir.common.config.tenancy import ALL_TENANTS
+from weir.common.propagation import TENANT_KEY
 from weir.spending.convert import report_of
 from weir.spending.receipts import Receipts
-from weir.spending.report import Report, Wanted
+from weir.spending.report import Report, Saved, Wanted
 from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import frontier_proxy_pb2_grpc
 
@@ -59,33 +62,40 @@ class SpendSource:
             await channel.close()
 
     async def report(self, wanted: Wanted) -> Report:
-        """Return the report. Raises WeirClientError where the proxy tells nothing."""
+        """Return the report: of all that the proxy shows to who asks, savings too.
+
+        Raises WeirClientError where the proxy tells nothing.
+        """
         request = pb.GetSpendRequest(
             tenant=wanted.tenant or "",
             by_day=wanted.by_day,
             from_day=_iso(wanted.first),
             to_day=_iso(wanted.last),
         )
-        (spend, models), savings = await asyncio.gather(
-            self._ask(request), self._savings.rows(wanted) if self._receipts else _nothing()
-        )
-        return report_of(spend, models, savings)
+        spend, models, whose = await self._ask(request)
+        return report_of(spend, models, await self._saved(wanted, whose))
 
-    async def _ask(self, request: pb.GetSpendRequest) -> tuple[pb.GetSpendResponse, pb.ListModelsResponse]:
+    async def _ask(
+        self, request: pb.GetSpendRequest
+    ) -> tuple[pb.GetSpendResponse, pb.ListModelsResponse, str | None]:
+        """Ask the proxy; returns also whose spending it shows, ``None`` where it does not say."""
         if self._channel is None:
             self._channel = connect(self.target)
         stub = frontier_proxy_pb2_grpc.FrontierProxyServiceStub(self._channel)
+        call = stub.GetSpend(request, timeout=TIMEOUT_S, metadata=self._metadata)
+        listing = stub.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S, metadata=self._metadata)
         try:
-            return await asyncio.gather(
-                stub.GetSpend(request, timeout=TIMEOUT_S, metadata=self._metadata),
-                stub.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S, metadata=self._metadata),
-            )
+            spend, models = await asyncio.gather(call, listing)
         except grpc.aio.AioRpcError as error:
             raise _told(from_rpc_error(error), self.target) from None
+        whose = (await call.trailing_metadata()).get(TENANT_KEY)
+        return spend, models, whose if isinstance(whose, str) else None
 
-
-async def _nothing() -> None:
-    return None
+    async def _saved(self, wanted: Wanted, whose: str | None) -> list[Saved] | None:
+        """Sum the receipts of those whose spending is shown: the proxy knows who asks, the file does not."""
+        if not self._receipts or whose is None:
+            return None
+        return await self._savings.rows(replace(wanted, tenant=None if whose == ALL_TENANTS else whose))
 
 
 def _iso(day: date | None) -> str:

@@ -15,6 +15,7 @@ from weir.frontier_proxy.configured import select
 from weir.frontier_proxy.forward import Forwarder
 from weir.frontier_proxy.hedging import Hedges
 from weir.frontier_proxy.ledger.opening import open_ledger
+from weir.frontier_proxy.ledger.recovery import Recovery
 from weir.frontier_proxy.plan import Planner
 from weir.frontier_proxy.providers.http import HttpClient
 from weir.frontier_proxy.providers.stand_in import StandInProvider
@@ -68,6 +69,6 @@ def build(settings: Settings) -> App:
             servicer, server
         ),
         grpc_services=[SERVICE],
-        components=[guard, ledger, http, stand_in],
+        components=[guard, ledger, Recovery(ledger.recover), http, stand_in],
         guards=[guard],
     )

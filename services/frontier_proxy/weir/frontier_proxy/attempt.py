@@ -60,9 +60,10 @@ class Attempt:
         self._reservation: Reservation | None = None
         self._bill = Bill()
         self._over = self._stopping = False
+        self._loop = asyncio.get_running_loop()
         self._begun_at = 0.0
         # Done once the first text is there or the attempt is over.
-        self.decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.decided: asyncio.Future[None] = self._loop.create_future()
         self.error: Exception | None = None
         self.finish = Finish.STOP
         self.begun = self.text_came = self.sent_text = False
@@ -138,7 +139,7 @@ class Attempt:
         if not provider.stand_in:
             charge = Charge(
                 self._spec.tenant,
-                provider.access.name,
+                provider.access.account,
                 request.model,
                 self.plan.bound_nano,
                 self._spec.request_id,
@@ -197,7 +198,7 @@ class Attempt:
         if between is None:
             limit.reschedule(None)
             return
-        due, set_for = asyncio.get_running_loop().time() + between, limit.when()
+        due, set_for = self._loop.time() + between, limit.when()
         if set_for is None or abs(due - set_for) > _TIMER_STEP_S:
             limit.reschedule(due)
 

@@ -108,7 +108,7 @@ class Breaker:
                 self._trip(Cause.PROBE_SLOW, ErrorCode.PROVIDER_FAILED)
             return
         sums = self._window.count(Tally(timed=1, slow=slow))
-        if self._reached(sums.slow, sums.timed, self.config.slow_share):
+        if slow and self._reached(sums.slow, sums.timed, self.config.slow_share):
             self._trip(Cause.SLOW_SHARE, ErrorCode.PROVIDER_FAILED)
 
     def ended(self, permit: Permit, failure: ErrorCode | None) -> None:

@@ -140,7 +140,7 @@ def _source(
 def _provider(
     name: str, settings: ProviderSettings, environ: Mapping[str, str], http: HttpClient
 ) -> Provider | None:
-    """Return the provider, or ``None`` where it lacks its key."""
+    """Return the provider, or ``None`` where it lacks its key for good: one in a file may come."""
     if settings.recording:
         pace = settings.tokens_per_second, settings.replay_first_token_s
         return ReplayProvider(Access(name, settings.kind, ""), settings.recording, *pace)
@@ -163,7 +163,7 @@ def _access(name: str, settings: ProviderSettings, environ: Mapping[str, str]) -
             f"frontier.providers.{name}.base_url: an openai_compatible provider needs an address."
         )
     key = find_key(name, settings, environ)
-    if key.source and not key.current():
+    if key.source and not key.current() and not settings.api_key_file:
         return None
     route = route_to(name, settings, address)
     pace = Pace(settings.first_token_timeout_s, settings.inter_token_timeout_s)

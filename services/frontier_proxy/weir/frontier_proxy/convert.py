@@ -23,7 +23,13 @@ from weir.frontier_proxy.domain import (
     to_usd,
 )
 from weir.frontier_proxy.ledger.base import BudgetState, SpendQuery, SpendRow
-from weir.frontier_proxy.providers.base import Delta, Finished, ProviderEvent, ProviderRequest
+from weir.frontier_proxy.providers.base import (
+    REPLAY_MARK,
+    Delta,
+    Finished,
+    ProviderEvent,
+    ProviderRequest,
+)
 from weir.frontier_proxy.selection import ModelStatus
 from weir.v1 import frontier_proxy_pb2 as pb
 from weir.v1 import router_pb2, slm_worker_pb2, types_pb2
@@ -169,13 +175,14 @@ def _spend(row: SpendRow, limit_nano: int | None) -> pb.Spend:
         reserved_usd=to_usd(row.reserved_nano),
         budget_usd=None if limit_nano is None else to_usd(limit_nano),
         day=row.day.isoformat() if row.day else "",
-        provider=row.provider,
+        provider=row.provider.removesuffix(REPLAY_MARK),
         attempts=row.attempts,
         prompt_tokens=row.counts.prompt,
         cached_prompt_tokens=row.counts.cached,
         cache_write_tokens=row.counts.cache_write,
         completion_tokens=row.counts.completion,
         reasoning_tokens=row.counts.reasoning,
+        replay=row.provider.endswith(REPLAY_MARK),
     )
 
 

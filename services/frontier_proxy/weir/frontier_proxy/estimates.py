@@ -28,7 +28,7 @@ def prompt_bound(request: ProviderRequest) -> int:
 def prompt_estimate(messages: Sequence[ChatMessage], prefix: str, constraint: Constraint | None) -> int:
     """Return the tokens to expect of a prompt, of answer text that stands, and of a form to keep to."""
     texts = [*(message.content for message in messages), prefix, *(constraint.value if constraint else ())]
-    return sum(map(token_estimate, texts)) + 4 * len(messages)
+    return sum(map(token_estimate, texts)) + 4 * (len(messages) + bool(prefix))
 
 
 def structured_estimate(text: str) -> int:

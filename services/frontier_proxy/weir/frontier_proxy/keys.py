@@ -37,6 +37,11 @@ class Key:
         """Return what to use for the next request."""
         return self._values[0] if self._values else None
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is none yet and one may come."""
+        return False
+
     def revealed_by(self, text: str) -> bool:
         """Whether ``text`` holds this key, or the one that it has replaced."""
         return any(value.get_secret_value() in text for value in self._values)
@@ -46,18 +51,31 @@ NO_KEY = Key()
 
 
 class KeyFile(Key):
-    """A key in a file, which another process may write anew at any time.
+    """A key in a file, which another process may write, or write anew, at any time.
 
-    A file that has become unreadable, empty or nonsense leaves the key as it was; the log says so once.
+    A file that has become unreadable, empty or nonsense leaves the key as it was; the log says so once. One
+    that is empty or not there yet, in a folder that is, is waited for.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it holds what is no key.
     """
 
     def __init__(self, provider: str, path: Path, now: Callable[[], float] = time.time) -> None:
         self._provider, self._path, self._now = provider, path, now
+        missing = path.parent.is_dir() and not path.exists()
         # What is no plain file (a pipe) can be read only once.
-        self._watched = path.is_file()
+        self._watched = missing or path.is_file()
         self._stamp, self._settled = self._look()
-        self._problem = ""
-        super().__init__(str(path), _secret(str(path), _text(path)))
+        super().__init__(str(path), None if missing else _secret(str(path), _text(path)))
+        self._problem = "" if self._values else "unreadable" if missing else "empty"
+        if self._problem:
+            log.warning("key_awaited", provider=provider, file=self.source)
+
+    @property
+    def pending(self) -> bool:
+        """See ``Key.pending``; looks at the file for as long as it is so."""
+        return not self._values and self.current() is None
 
     def current(self) -> SecretStr | None:
         """Return the key as the file has it now: one ``stat``, and a read where that shows a change."""

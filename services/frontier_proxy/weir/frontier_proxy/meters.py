@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, partial
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
@@ -12,10 +12,14 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from weir.common import conventions as names
 from weir.common.context import current_call
 from weir.common.errors import ErrorCode
+from weir.common.tally import Tally
 from weir.common.telemetry import meter, tracer
 from weir.frontier_proxy.domain import AttemptUsage, TokenCounts, to_usd
 from weir.frontier_proxy.providers.base import ProviderRequest
 from weir.frontier_proxy.selection import Candidate
+
+# The labels that all metrics of attempts have.
+_ATTEMPT = (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.STAND_IN, names.REPLAY)
 
 
 class Instruments:
@@ -23,12 +27,20 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         histogram, counter = meter.create_histogram, meter.create_counter
+        tally = partial(Tally, meter.create_observable_counter)
         self.duration = histogram(names.CLIENT_DURATION, "s", "Duration of one attempt")
         self.first_text = histogram(names.CLIENT_FIRST_CHUNK, "s", "Time to the first text")
         self.tokens = histogram(names.CLIENT_TOKEN_USAGE, "{token}", "Tokens of one attempt")
-        self.attempts = counter(names.FRONTIER_ATTEMPTS, "{attempt}", "Attempts by outcome")
-        self.cost = counter(names.FRONTIER_COST, "USD", "Cost of all attempts, failed ones too")
-        self.classes = counter(names.FRONTIER_TOKENS, "{token}", "Tokens by the class that is priced")
+        self.attempts = tally(
+            names.FRONTIER_ATTEMPTS, "{attempt}", "Attempts by outcome", (*_ATTEMPT, names.OUTCOME)
+        )
+        self.cost = tally(names.FRONTIER_COST, "USD", "Cost of all attempts, failed ones too", _ATTEMPT)
+        self.classes = tally(
+            names.FRONTIER_TOKENS,
+            "{token}",
+            "Tokens by the class that is priced",
+            (*_ATTEMPT, names.TOKEN_CLASS),
+        )
         self.retries = counter(names.FRONTIER_RETRIES, "{retry}", "Further tries of the same model")
         self.fallbacks = counter(names.FRONTIER_FALLBACKS, "{fallback}", "Models left before a first text")
         self.switches = counter(names.FRONTIER_SWITCHES, "{switch}", "Models left behind a first text")
@@ -97,26 +109,20 @@ class AttemptTelemetry:
         self, provider: str, request: ProviderRequest, *, stand_in: bool, replay: bool = False
     ) -> None:
         self._begun = time.monotonic()
-        self._attributes: dict[str, str | bool] = {
-            names.OPERATION: "chat",
-            names.PROVIDER: provider,
-            names.REQUEST_MODEL: request.model,
-            names.STAND_IN: stand_in,
-            names.REPLAY: replay,
-        }
+        self._labels = ("chat", provider, request.model, stand_in, replay)
+        self._attributes: dict[str, str | bool] = dict(zip(_ATTEMPT, self._labels, strict=True))
         self._span = self._start_span(request)
 
     def _start_span(self, request: ProviderRequest) -> Span:
-        wanted = {
-            names.MAX_TOKENS: request.sampling.max_tokens,
-            names.TEMPERATURE: request.sampling.temperature,
-        }
-        stated = {name: value for name, value in wanted.items() if value is not None}
         parent = set_span_in_context(current_call().span, Context())
-        attributes = {**self._attributes, names.TIER: "frontier", **stated}
-        return tracer().start_span(
-            f"chat {request.model}", parent, kind=SpanKind.CLIENT, attributes=attributes
-        )
+        span = tracer().start_span(f"chat {request.model}", parent, kind=SpanKind.CLIENT)
+        if span.is_recording():
+            span.set_attributes({**self._attributes, names.TIER: "frontier"})
+            if request.sampling.max_tokens is not None:
+                span.set_attribute(names.MAX_TOKENS, request.sampling.max_tokens)
+            if request.sampling.temperature is not None:
+                span.set_attribute(names.TEMPERATURE, request.sampling.temperature)
+        return span
 
     def first_text(self) -> float:
         """Note that the first text came; returns the seconds it took."""
@@ -128,28 +134,33 @@ class AttemptTelemetry:
     def end(self, usage: AttemptUsage, outcome: str) -> None:
         """Record tokens, cost and duration; ``outcome`` is "stop", "length", an error code or "cancelled"."""
         failed = outcome not in ("stop", "length")
-        attributes = {**self._attributes, **({names.ERROR_TYPE: outcome} if failed else {})}
-        made = instruments()
+        attributes = {**self._attributes, names.ERROR_TYPE: outcome} if failed else self._attributes
+        made, labels, counts = instruments(), self._labels, usage.counts
         made.duration.record(time.monotonic() - self._begun, attributes)
-        made.tokens.record(usage.counts.prompt, {**self._attributes, names.TOKEN_TYPE: "input"})
-        made.tokens.record(usage.counts.completion, {**self._attributes, names.TOKEN_TYPE: "output"})
-        for name, tokens in token_classes(usage.counts).items():
-            made.classes.add(tokens, {**self._attributes, names.TOKEN_CLASS: name})
-        made.cost.add(to_usd(usage.cost_nano), self._attributes)
-        made.attempts.add(1, {**self._attributes, names.OUTCOME: outcome})
-        self._end_span(usage, outcome, failed=failed)
+        made.tokens.record(counts.prompt, {**self._attributes, names.TOKEN_TYPE: "input"})
+        made.tokens.record(counts.completion, {**self._attributes, names.TOKEN_TYPE: "output"})
+        for name, tokens in token_classes(counts).items():
+            made.classes.add(tokens, *labels, name)
+        made.cost.add(to_usd(usage.cost_nano), *labels)
+        made.attempts.add(1, *labels, outcome)
+        if self._span.is_recording():
+            self._describe(usage, outcome, failed=failed)
+        self._span.end()
 
-    def _end_span(self, usage: AttemptUsage, outcome: str, *, failed: bool) -> None:
-        span = self._span
-        span.set_attribute(names.INPUT_TOKENS, usage.counts.prompt)
-        span.set_attribute(names.CACHED_INPUT_TOKENS, usage.counts.cached)
-        span.set_attribute(names.OUTPUT_TOKENS, usage.counts.completion)
-        span.set_attribute(names.REASONING_TOKENS, usage.counts.reasoning)
-        span.set_attribute(names.COST_USD, to_usd(usage.cost_nano))
+    def _describe(self, usage: AttemptUsage, outcome: str, *, failed: bool) -> None:
+        span, counts = self._span, usage.counts
+        span.set_attributes(
+            {
+                names.INPUT_TOKENS: counts.prompt,
+                names.CACHED_INPUT_TOKENS: counts.cached,
+                names.OUTPUT_TOKENS: counts.completion,
+                names.REASONING_TOKENS: counts.reasoning,
+                names.COST_USD: to_usd(usage.cost_nano),
+            }
+        )
         if not failed:
             span.set_attribute(names.FINISH_REASONS, (outcome,))
-        else:
-            span.set_attribute(names.ERROR_TYPE, outcome)
-            if outcome != "cancelled":
-                span.set_status(Status(StatusCode.ERROR, outcome))
-        span.end()
+            return
+        span.set_attribute(names.ERROR_TYPE, outcome)
+        if outcome != "cancelled":
+            span.set_status(Status(StatusCode.ERROR, outcome))

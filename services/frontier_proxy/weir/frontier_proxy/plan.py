@@ -58,7 +58,8 @@ class Planner:
         if constraint and not able:
             hint = f"No provider can hold an answer to a {constraint.kind}; use a JSON Schema or choices."
             raise WeirError(ErrorCode.UNSUPPORTED, hint)
-        fitting = self.fitting(able, spec)
+        # Where none takes so short an answer, the first one says so.
+        fitting = self._holding(self._answering(able, spec) or able, spec)
         if not fitting:
             size = prompt_estimate(*_texts(spec))
             limit = max(map(self._context, able))
@@ -67,9 +68,16 @@ class Planner:
         return fitting
 
     def fitting(self, candidates: Iterable[Candidate], spec: ForwardSpec) -> list[Candidate]:
-        """Return those whose context holds the prompt and the text that stands."""
+        """Return those whose context holds the prompt and the text that stands, and which take the length."""
+        return self._holding(self._answering(candidates, spec), spec)
+
+    def _holding(self, candidates: Iterable[Candidate], spec: ForwardSpec) -> list[Candidate]:
         size = prompt_estimate(*_texts(spec))
         return [c for c in candidates if size < self._context(c)]
+
+    def _answering(self, candidates: Iterable[Candidate], spec: ForwardSpec) -> list[Candidate]:
+        length = spec.prompt.sampling.max_tokens or self._tier.max_tokens
+        return [c for c in candidates if c.provider.access.least_tokens <= length]
 
     def continued(self, spec: ForwardSpec, sent: str, tokens: int) -> ForwardSpec:
         """Return what is asked of the next model once ``sent``, of so many tokens, has gone to the client."""
@@ -164,15 +172,20 @@ def _bound(candidate: Candidate, request: ProviderRequest) -> int:
 
 
 def _within(candidate: Candidate, request: ProviderRequest, left: int | None) -> tuple[ProviderRequest, bool]:
-    """Lower ``max_tokens`` to what the limit pays for; returns whether it was lowered."""
+    """Lower ``max_tokens`` to what the limit pays for; returns whether it was lowered.
+
+    Raises WeirError COST_LIMIT where it pays for none that the provider takes.
+    """
     wanted = request.sampling.max_tokens or 0
     if left is None or candidate.provider.stand_in:
         return request, False
     tokens = candidate.price.affordable(prompt_bound(request), left)
-    if tokens < 1:
-        least = to_usd(candidate.price.bound(prompt_bound(request), 1))
+    shortest = candidate.provider.access.least_tokens
+    if tokens < min(shortest, wanted):
+        least = to_usd(candidate.price.bound(prompt_bound(request), shortest))
         rest = to_usd(max(0, left))
-        hint = f"On '{candidate.model}' this prompt may cost ${least:.6g}, and ${rest:.6g} is left."
+        answer = "" if shortest == 1 else f" with the shortest answer, {shortest} tokens,"
+        hint = f"On '{candidate.model}' this prompt{answer} may cost ${least:.6g}, and ${rest:.6g} is left."
         raise WeirError(ErrorCode.COST_LIMIT, hint, metadata={"model": candidate.model})
     if tokens >= wanted:
         return request, False

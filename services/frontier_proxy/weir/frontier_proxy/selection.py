@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from weir.common.config.frontier import CircuitBreaker
@@ -26,6 +26,11 @@ class Candidate:
     def model(self) -> str:
         """The model's name."""
         return self.price.model
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it can be asked: it has its key, or needs none."""
+        return not self.provider.access.entry.pending
 
     def open_for(self) -> float:
         """Return the seconds for which it is not asked; 0 where it may be.
@@ -66,7 +71,7 @@ class Selection:
 
     Args:
         default_model: the model of the frontier tier.
-        candidates: what has a key, the most preferred first.
+        candidates: what has a key or waits for one, the most preferred first.
         missing: what is known and has none.
         order: the candidates that may answer a request that names no model.
         stand_in: answers for the default model where ``order`` is empty.
@@ -87,13 +92,13 @@ class Selection:
 
     @property
     def offered(self) -> tuple[Candidate, ...]:
-        """Every candidate with a key, the most preferred first."""
+        """Every candidate, the most preferred first; also those that wait for their key."""
         return self._candidates
 
     @property
     def stand_in(self) -> bool:
         """Whether requests that name no model get the stand-in."""
-        return not self._order and self._stand_in is not None
+        return not _keyed(self._order) and self._stand_in is not None
 
     def candidates(self, model: str, allowed: frozenset[str] | None = None) -> tuple[Candidate, ...]:
         """Return who may answer, the preferred first; a named model is never replaced by another.
@@ -106,8 +111,8 @@ class Selection:
             WeirError: UNKNOWN_MODEL, naming the known ones; PROVIDER_AUTH where a key is missing;
                 TENANT_FORBIDDEN; PROVIDER_FAILED where every circuit is open.
         """
-        named = [candidate for candidate in self._candidates if candidate.model == model]
-        found = self._order if not model else tuple(named)
+        named = (candidate for candidate in self._candidates if candidate.model == model)
+        found = _keyed(named if model else self._order)
         if not found and self._stand_in and model in ("", self._default):
             found = (self._stand_in,)
         if allowed is not None:
@@ -125,7 +130,7 @@ class Selection:
         """Keep what is allowed; of a free choice that leaves nothing, what else is allowed and offered."""
         kept = tuple(candidate for candidate in found if candidate.model in allowed)
         if not kept and not model:
-            kept = tuple(candidate for candidate in self._candidates if candidate.model in allowed)
+            kept = tuple(candidate for candidate in _keyed(self._candidates) if candidate.model in allowed)
         if not kept and (found or not model):
             names = ", ".join(sorted(allowed))
             hint = f"Of the frontier's models the tenant may use: {names}."
@@ -133,7 +138,7 @@ class Selection:
         return kept
 
     def _unavailable(self, model: str) -> WeirError:
-        missing = next((entry for entry in self._missing if entry.price.model == model), None)
+        missing = next((entry for entry in self._keyless() if entry.price.model == model), None)
         if missing:
             hint = f"Model '{model}' needs a key of provider '{missing.provider}': set {missing.key_source}."
             return WeirError(ErrorCode.PROVIDER_AUTH, hint, metadata={"provider": missing.provider})
@@ -144,19 +149,33 @@ class Selection:
             metadata={"model": model},
         )
 
+    def _keyless(self) -> list[Missing]:
+        """Return what has no key now."""
+        pending = [candidate for candidate in self._candidates if not candidate.keyed]
+        return [*(_missing(candidate) for candidate in pending), *self._missing]
+
     def models(self) -> list[ModelStatus]:
         """List every model with its price, the default one first."""
-        listed = [_status(candidate) for candidate in self._candidates]
+        listed = [_status(candidate) for candidate in _keyed(self._candidates)]
         if self._stand_in and not any(status.model == self._default for status in listed):
             access = self._stand_in.provider.access
             listed.append(ModelStatus(self._default, access.name, self._stand_in.price, True, stand_in=True))
         taken = {status.model for status in listed}
         listed += [
             ModelStatus(entry.price.model, entry.provider, entry.price, available=False)
-            for entry in self._missing
+            for entry in self._keyless()
             if entry.price.model not in taken
         ]
         return sorted(listed, key=lambda status: status.model != self._default)
+
+
+def _keyed(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    return tuple(candidate for candidate in candidates if candidate.keyed)
+
+
+def _missing(candidate: Candidate) -> Missing:
+    access = candidate.provider.access
+    return Missing(access.name, candidate.price, access.key_source)
 
 
 def _status(candidate: Candidate) -> ModelStatus:

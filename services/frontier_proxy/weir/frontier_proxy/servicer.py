@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from weir.common.config.tenancy import ALL_TENANTS
 from weir.common.context import current_call
 from weir.common.grpc_types import ServicerContext
+from weir.common.propagation import TENANT_KEY
 from weir.common.tenancy.rights import visible_tenant
 from weir.frontier_proxy import convert
 from weir.frontier_proxy.ledger.base import Ledger
@@ -42,7 +44,11 @@ class FrontierProxyServicer(frontier_proxy_pb2_grpc.FrontierProxyServiceServicer
         return pb.ListModelsResponse(models=map(convert.frontier_model, self._selection.models()))
 
     async def GetSpend(self, request: pb.GetSpendRequest, context: ServicerContext) -> pb.GetSpendResponse:
-        """Return what is spent and reserved, and what is left of the budgets: the caller's own."""
+        """Return what is spent and reserved, and what is left of the budgets: the caller's own.
+
+        The trailing metadata ``x-weir-tenant`` says whose that is, ``*`` for everybody's.
+        """
         query = convert.spend_query(request, visible_tenant(current_call(), request.tenant))
+        context.set_trailing_metadata(((TENANT_KEY, ALL_TENANTS if query.tenant is None else query.tenant),))
         rows, budgets = await asyncio.gather(self._ledger.spend(query), self._ledger.budgets(query.tenant))
         return convert.spend_response(rows, budgets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 import grpc
@@ -15,6 +16,7 @@ from weir.common.context import CallInfo
 from weir.common.errors.catalog import CATALOG
 from weir.common.errors.grpc import translate
 from weir.common.propagation import extract
+from weir.common.tally import Tally
 from weir.common.telemetry import meter, tracer
 
 log = structlog.get_logger(__name__)
@@ -73,18 +75,22 @@ class Tracing:
 
     def begun(self, rpc: Rpc) -> None:
         """Start the span, below the caller's."""
-        attributes = {
-            names.RPC_SYSTEM: "grpc",
-            names.RPC_METHOD: rpc.name,
-            names.REQUEST_ID: rpc.info.request_id,
-        }
-        rpc.info.span = tracer().start_span(
-            rpc.name, extract(rpc.metadata), kind=SpanKind.SERVER, attributes=attributes
-        )
+        span = tracer().start_span(rpc.name, extract(rpc.metadata), kind=SpanKind.SERVER)
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    names.RPC_SYSTEM: "grpc",
+                    names.RPC_METHOD: rpc.name,
+                    names.REQUEST_ID: rpc.info.request_id,
+                }
+            )
+        rpc.info.span = span
 
     def ended(self, rpc: Rpc) -> None:
         """End it."""
         span = rpc.info.span
+        if not span.is_recording():
+            return
         span.set_attribute(names.RPC_STATUS, rpc.status.name)
         if rpc.status is not grpc.StatusCode.OK:
             span.set_attribute(names.ERROR_TYPE, rpc.reason or rpc.status.name)
@@ -113,20 +119,27 @@ class AccessLog:
         )
 
 
+@cache
+def _in_flight() -> Tally:
+    """Return the process's tally: two of one name would be shown twice."""
+    create = meter().create_observable_up_down_counter
+    return Tally(create, names.IN_FLIGHT, "{rpc}", "RPCs being served", (names.RPC_METHOD,))
+
+
 class Measured:
     """Counts RPCs in flight and records their durations."""
 
     def __init__(self) -> None:
-        self._in_flight = meter().create_up_down_counter(names.IN_FLIGHT, "{rpc}", "RPCs being served")
+        self._in_flight = _in_flight()
         self._duration = meter().create_histogram(names.RPC_SERVER_DURATION, "s", "Duration of served RPCs")
 
     def begun(self, rpc: Rpc) -> None:
         """Count it in."""
-        self._in_flight.add(1, {names.RPC_METHOD: rpc.name})
+        self._in_flight.add(1, rpc.name)
 
     def ended(self, rpc: Rpc) -> None:
         """Count it out and record how long it took."""
-        self._in_flight.add(-1, {names.RPC_METHOD: rpc.name})
+        self._in_flight.add(-1, rpc.name)
         labels = {names.RPC_METHOD: rpc.name, names.RPC_STATUS: rpc.status.name}
         self._duration.record(time.perf_counter() - rpc.started, labels)
 

@@ -11,7 +11,7 @@ from typing import get_args
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.domain import to_usd
-from weir.frontier_proxy.ledger.base import BudgetRule, BudgetState, Charge, Period
+from weir.frontier_proxy.ledger.base import BudgetRule, BudgetState, Charge, Period, Reservation
 from weir.frontier_proxy.ledger.periods import end, label
 
 EVERYONE = "*"
@@ -19,6 +19,7 @@ _PERIODS: tuple[Period, ...] = get_args(Period)
 _SPANS: dict[Period, str] = {"day": "today", "month": "this month", "total": "over all time"}
 
 
+@lru_cache(maxsize=4096)
 def scope_key(tenant: str | None, model: str | None, period: str) -> str:
     """Return the name of a running total; ``None`` for all tenants or models, ``period`` a label."""
     return json.dumps([period, tenant, model])
@@ -59,6 +60,20 @@ class Budgets:
             if rule.model in (None, charge.model)
         ]
 
+    def limits(self, reservations: Iterable[Reservation]) -> dict[str, int]:
+        """Return up to what running totals may be committed, by name, for all of these to be within every
+        budget whatever their order; negative where they cannot be."""
+        most: dict[str, int] = {}
+        asked: dict[str, int] = defaultdict(int)
+        for reservation in reservations:
+            keys = set()
+            for rule, key in self.over(reservation.charge, reservation.day):
+                most[key] = min(most.get(key, rule.nano), rule.nano)
+                keys.add(key)
+            for key in keys:
+                asked[key] += reservation.charge.nano
+        return {key: nano - asked[key] for key, nano in most.items()}
+
     def own(self, tenant: str, day: date) -> list[tuple[BudgetRule, str]]:
         """Return a tenant's own budgets, each with the name of its running total."""
         own = [rule for rule in self._by_tenant.get(None, ()) if rule.tenant is None]
@@ -85,7 +100,7 @@ def passed(
 ) -> WeirError | None:
     """Return the error where a charge would pass a budget; money committed by name of its running total."""
     for rule, key in rules:
-        spent = committed.get(key, 0)
+        spent = committed[key]
         if spent + charge.nano > rule.nano:
             return _exhausted(rule, charge, spent, day)
     return None

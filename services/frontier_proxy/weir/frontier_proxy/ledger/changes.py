@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any, NamedTuple
 
 from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.ledger.base import Reservation
@@ -32,8 +33,7 @@ class Close:
 Change = Hold | Close
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Account:
+class Account(NamedTuple):
     """Whose spending, on what and when: the key of the ledger's rows."""
 
     tenant: str
@@ -86,30 +86,29 @@ class Amounts:
 class Tally:
     """Adds changes up, so that a batch writes each row once.
 
-    ``added`` is by account; ``committed`` is by running total and begins with what the database says, of
-    which ``moved`` is the part that changed.
+    Args:
+        committed: what the database says of the running totals that are checked, by name; it is kept up.
     """
 
     def __init__(self, committed: Mapping[str, int] | None = None) -> None:
-        self.committed: dict[str, int] = defaultdict(int, committed or {})
-        self.moved: dict[str, int] = defaultdict(int)
+        self.committed = dict(committed or {})
         self.added: dict[Account, Amounts] = defaultdict(Amounts)
 
     def hold(self, reservation: Reservation) -> None:
         """Set money aside."""
-        nano = reservation.charge.nano
-        self.added[Account.of(reservation)].reserved_nano += nano
-        self._commit(reservation, nano)
+        account, nano = Account.of(reservation), reservation.charge.nano
+        self.added[account].reserved_nano += nano
+        self._commit(account, nano)
 
     def close(self, change: Close, *, recovered: bool) -> None:
         """Replace a reservation; one that was settled in full by a recovery is corrected."""
-        full = change.reservation.charge.nano
-        amounts = self.added[Account.of(change.reservation)]
+        account, full = Account.of(change.reservation), change.reservation.charge.nano
+        amounts = self.added[account]
         amounts.settled_nano += change.nano - (full if recovered else 0)
         amounts.reserved_nano -= 0 if recovered else full
         amounts.attempts += change.attempts - (1 if recovered else 0)
         amounts.count(change.counts)
-        self._commit(change.reservation, change.nano - full)
+        self._commit(account, change.nano - full)
 
     def recover(self, reservation: Reservation) -> None:
         """Settle a reservation in full; what is committed stays."""
@@ -121,12 +120,25 @@ class Tally:
     def take_over(self, account: Account, nano: int) -> None:
         """Add spending that an older version kept."""
         self.added[account].settled_nano += nano
-        self._move(account.tenant, account.model, account.day, nano)
 
-    def _commit(self, reservation: Reservation, nano: int) -> None:
-        self._move(reservation.charge.tenant, reservation.charge.model, reservation.day, nano)
+    def totals(self) -> list[list[Any]]:
+        """Return what is added to each account."""
+        return [
+            [account.tenant, account.provider, account.model, account.day.isoformat(), *amounts.row()]
+            for account, amounts in self.added.items()
+        ]
 
-    def _move(self, tenant: str, model: str, day: date, nano: int) -> None:
-        for key in scope_keys(tenant, model, day):
-            self.committed[key] += nano
-            self.moved[key] += nano
+    def sums(self) -> list[list[Any]]:
+        """Return by how much each running total changes: settled and reserved together."""
+        moved: dict[str, int] = defaultdict(int)
+        for account, amounts in self.added.items():
+            if nano := amounts.settled_nano + amounts.reserved_nano:
+                for key in scope_keys(account.tenant, account.model, account.day):
+                    moved[key] += nano
+        return [[key, nano] for key, nano in moved.items() if nano]
+
+    def _commit(self, account: Account, nano: int) -> None:
+        if self.committed:
+            for key in scope_keys(account.tenant, account.model, account.day):
+                if key in self.committed:
+                    self.committed[key] += nano

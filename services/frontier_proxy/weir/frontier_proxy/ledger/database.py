@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
+
 from weir.frontier_proxy.ledger.changes import Account
+from weir.frontier_proxy.ledger.one_step import Batch
 
 
 class LedgerDownError(Exception):
@@ -33,6 +35,8 @@ class Database(ABC):
     rows = "json_each(?) AS rows"
     # What the driver raises where the database is at fault.
     down: tuple[type[Exception], ...]
+    # Whether it has ``write_at_once``.
+    has_one_step = False
 
     def __init__(self) -> None:
         self._connection: Any = None
@@ -102,8 +106,13 @@ class Database(ABC):
         if not rows:
             return []
         with self.guarded():
-            cursor = self.do(statement.replace("{rows}", self.rows), (json.dumps(rows),))
+            cursor = self.do(statement.replace("{rows}", self.rows), (msgspec.json.encode(rows).decode(),))
             return list(cursor.fetchall()) if cursor.description else []
+
+    def write_at_once(self, batch: Batch) -> bool:
+        """Write a batch in a transaction of one step; return whether it was: not where a reservation to be
+        closed is not open, or a running total is above its limit."""
+        raise NotImplementedError
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

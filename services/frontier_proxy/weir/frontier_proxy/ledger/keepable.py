@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.domain import TokenCounts, to_usd
 from weir.frontier_proxy.ledger.base import Charge
@@ -23,12 +21,12 @@ def keepable_charge(charge: Charge) -> Charge:
     if not 0 <= charge.nano <= MAX_NANO:
         hint = f"An attempt may cost no more than ${to_usd(MAX_NANO):,.0f}; ask for fewer tokens."
         raise WeirError(ErrorCode.COST_LIMIT, hint)
-    return replace(
-        charge,
-        tenant=_text(charge.tenant),
-        provider=_text(charge.provider),
-        model=_text(charge.model),
-        request_id=_text(charge.request_id)[:MAX_TEXT],
+    return Charge(
+        _text(charge.tenant),
+        _text(charge.provider),
+        _text(charge.model),
+        charge.nano,
+        _text(charge.request_id)[:MAX_TEXT],
     )
 
 
@@ -49,9 +47,11 @@ def keepable_counts(counts: TokenCounts) -> TokenCounts:
 
 
 def _tokens(count: int) -> int:
-    return min(max(count, 0), MAX_TOKENS)
+    return count if 0 <= count <= MAX_TOKENS else min(max(count, 0), MAX_TOKENS)
 
 
 def _text(text: str) -> str:
     """Replace what PostgreSQL cannot store: zero bytes, and halves of surrogate pairs."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")

@@ -12,7 +12,7 @@ from weir.common.config import ConfigError, Settings
 from weir.common.config.frontier import Budget
 from weir.common.state import state_directory
 from weir.frontier_proxy.domain import to_nano
-from weir.frontier_proxy.ledger.base import BudgetRule, Ledger
+from weir.frontier_proxy.ledger.base import BudgetRule
 from weir.frontier_proxy.ledger.budgets import Budgets
 from weir.frontier_proxy.ledger.database import Database
 from weir.frontier_proxy.ledger.grouped import GroupedLedger
@@ -21,7 +21,7 @@ from weir.frontier_proxy.ledger.store import Store
 from weir.frontier_proxy.prices import load_prices
 
 
-def open_ledger(settings: Settings) -> Ledger:
+def open_ledger(settings: Settings) -> GroupedLedger:
     """Return the configured ledger, not yet started; it is a component of the app.
 
     Raises:

@@ -80,8 +80,8 @@ class PostgresDatabase(Database):
         return connection
 
     def _begin(self) -> None:
-        self._connection.execute("BEGIN")
-        self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (WRITER,))
+        # In one round trip; two statements cannot be prepared.
+        self._connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({WRITER})", prepare=False)
 
     def _placed(self, statement: str) -> str:
         return statement.replace("?", "%s")

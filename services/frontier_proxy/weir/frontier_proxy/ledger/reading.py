@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from weir.frontier_proxy.ledger.reports import Reports
-from weir.frontier_proxy.ledger.requests import Question, deliver, unavailable
+from weir.frontier_proxy.ledger.requests import Question, deliver, pass_over, unavailable
 
 
 class Reading:
@@ -33,7 +33,7 @@ class Reading:
         self._thread.shutdown()
 
     def _serve(self, question: Question) -> None:
-        deliver(self._loop, [(question.outcome, self._answer(question))])
+        pass_over(self._loop, deliver, [(question.outcome, self._answer(question))])
 
     def _answer(self, question: Question) -> Any:
         try:

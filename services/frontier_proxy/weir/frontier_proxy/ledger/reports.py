@@ -55,7 +55,7 @@ class Reports:
         for name in self._tenants() if tenant is None else [tenant]:
             rules += [(rule, name, key) for rule, key in self._budgets.own(name, day)]
         sums = committed(self._database, (key for _, _, key in rules))
-        return [state(rule, name, sums.get(key, 0), day) for rule, name, key in rules]
+        return [state(rule, name, sums[key], day) for rule, name, key in rules]
 
     def _tenants(self) -> list[str]:
         with self._database.guarded():
@@ -65,8 +65,9 @@ class Reports:
 
 def committed(database: Database, keys: Iterable[str]) -> dict[str, int]:
     """Return what is settled and reserved, in nano-dollars, by the names of running totals."""
-    rows = database.do_rows(sql.COMMITTED, [[key] for key in set(keys)])
-    return {key: int(nano) for key, nano in rows}
+    sums = dict.fromkeys(keys, 0)
+    rows = database.do_rows(sql.COMMITTED, [[key] for key in sums])
+    return sums | {key: int(nano) for key, nano in rows}
 
 
 def _spend_row(row: Sequence[Any]) -> SpendRow:

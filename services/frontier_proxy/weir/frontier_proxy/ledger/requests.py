@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from weir.common.errors import ErrorCode, WeirError
@@ -15,6 +16,7 @@ from weir.frontier_proxy.ledger.reports import Reports
 
 # Its result is the answer, or the error to raise: an exception that nobody waits for would be reported.
 Outcome = asyncio.Future[Any]
+Answers = Sequence[tuple[Outcome, Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +30,7 @@ class Reserve:
     granted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Settle:
     """A reservation to be replaced."""
 
@@ -36,14 +38,14 @@ class Settle:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Release:
     """Gives back what a caller that is gone may have been granted; it comes behind the reservation."""
 
     of: Reserve
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Question:
     """Something to be read once all before it is written."""
 
@@ -51,16 +53,24 @@ class Question:
     outcome: Outcome
 
 
-Request = Reserve | Settle | Release | Question
+@dataclass(slots=True, eq=False)
+class Recover:
+    """What dead processes have left is to be settled; on the day ``today``."""
+
+    today: date
+    outcome: Outcome
+
+
+Request = Reserve | Settle | Release | Question | Recover
 
 
 def change_of(request: Request) -> Change | None:
     """Return what a request changes."""
     match request:
-        case Reserve(abandoned=False):
-            return Hold(request.reservation)
         case Settle():
             return request.close
+        case Reserve() if not request.abandoned:
+            return Hold(request.reservation)
         case Release(of=reserve) if reserve.granted:
             return Close(reserve.reservation)
         case _:
@@ -81,15 +91,15 @@ async def answered(outcome: Outcome) -> Any:
     return answer
 
 
-def deliver(loop: asyncio.AbstractEventLoop, answers: Sequence[tuple[Outcome, Any]]) -> None:
-    """Give answers to those who wait, from another thread, waking the event loop once."""
-    if answers:
-        # The loop may have ended with everyone who waited.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_set, answers)
+def pass_over(loop: asyncio.AbstractEventLoop, to: Callable[[Answers], None], answers: Answers) -> None:
+    """Call something on the event loop with answers, from another thread."""
+    # The loop may have ended with everyone who waited.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(to, answers)
 
 
-def _set(answers: Sequence[tuple[Outcome, Any]]) -> None:
+def deliver(answers: Answers) -> None:
+    """Give answers to those who wait."""
     for outcome, answer in answers:
         if not outcome.done():
             outcome.set_result(answer)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from weir.frontier_proxy.ledger import one_step
 from weir.frontier_proxy.ledger.changes import Account
-from weir.frontier_proxy.ledger.database import Database
+from weir.frontier_proxy.ledger.database import Database, LedgerDownError
 
 FILE_NAME = "ledger.sqlite3"
 BUSY_S = 5.0
@@ -24,6 +25,7 @@ class SqliteDatabase(Database):
 
     keyed, numbered = " STRICT, WITHOUT ROWID", " STRICT"
     down = (sqlite3.Error, OSError)
+    has_one_step = True
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -65,6 +67,8 @@ class SqliteDatabase(Database):
         """Create what is missing, and take over the tables of before there were days: totals as of no day,
         and in full what a crash had left."""
         super().create(schema)
+        for statement in one_step.SCHEMA:
+            self.do(statement)
         if not self.do("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone():
             return []
         spent = [
@@ -81,12 +85,25 @@ class SqliteDatabase(Database):
         self.do("DROP TABLE reservations")
         return spent + left
 
+    def write_at_once(self, batch: one_step.Batch) -> bool:
+        """Write a batch in one statement, see ``Database.write_at_once``."""
+        try:
+            self._connection.execute(one_step.WRITE, batch.encoded())
+        except sqlite3.IntegrityError:
+            return False
+        except sqlite3.Error as error:
+            # What else fails has been rolled back.
+            uncertain = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+            raise LedgerDownError(f"{type(error).__name__}: {error}", uncertain=uncertain) from error
+        return True
+
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         # Money: a commit must outlive a loss of power.
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 
     def _begin(self) -> None:

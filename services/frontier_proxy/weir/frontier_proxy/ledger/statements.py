@@ -30,11 +30,14 @@ COMMITTED = (
     "SELECT scope, committed_nano FROM weir_ledger_sums"  # noqa: S608
     f" WHERE scope IN (SELECT {_text(0)} FROM {{rows}})"
 )
-OPEN = (
-    "SELECT id, recovered FROM weir_ledger_reservations"  # noqa: S608
-    f" WHERE id IN (SELECT {_integer(0)} FROM {{rows}})"
+# Whether one of the running totals is above its limit.
+PASSED = (
+    f"SELECT 1 FROM {{rows}} JOIN weir_ledger_sums ON scope = {_text(0)}"  # noqa: S608
+    f" WHERE committed_nano > {_integer(1)}"
 )
-CLOSE = f"DELETE FROM weir_ledger_reservations WHERE id IN (SELECT {_integer(0)} FROM {{rows}})"  # noqa: S608
+_CLOSE = f"DELETE FROM weir_ledger_reservations WHERE id IN (SELECT {_integer(0)} FROM {{rows}})"  # noqa: S608
+CLOSE = f"{_CLOSE} RETURNING id, recovered"
+CLOSE_OPEN = f"{_CLOSE} AND recovered = 0"
 HOLD = (
     "INSERT INTO weir_ledger_reservations"  # noqa: S608
     " (id, holder, tenant, provider, model, day, nano, request_id, recovered)"

@@ -1,8 +1,7 @@
 """What the ledger keeps: sums by account, running totals for the budgets, and reservations.
 
-A batch goes over as JSON, so that a handful of statements writes it whatever its size: each statement gives
-up the interpreter's lock and has to get it back from the event loop. Budgets are checked against running
-totals, so history costs nothing.
+A batch goes over as JSON, so that a handful of statements writes it whatever its size, or one, where all is
+as expected and the database can. Budgets are checked against running totals, so history costs nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from weir.frontier_proxy.ledger.base import BudgetRule, Charge, Reservation
 from weir.frontier_proxy.ledger.budgets import Budgets, passed
 from weir.frontier_proxy.ledger.changes import Change, Close, Hold, Tally
 from weir.frontier_proxy.ledger.database import Database
+from weir.frontier_proxy.ledger.one_step import Batch
 from weir.frontier_proxy.ledger.reports import Reports, committed
 
 # How long what a recovery settled can still be corrected by a proxy that was only thought dead.
@@ -93,14 +93,34 @@ class Store:
         Returns:
             What refuses each hold, by its reservation's number: BUDGET_EXHAUSTED, or ``None``.
         """
+        if self.database.has_one_step and self._write_at_once(changes):
+            return {change.reservation.id: None for change in changes if isinstance(change, Hold)}
         with self.database.transaction():
+            # Whether they change anything is decided here: whoever settles twice finds nothing to settle.
             closes = [[change.reservation.id] for change in changes if isinstance(change, Close)]
-            found = self.database.do_rows(sql.OPEN, closes)
-            plan = self._plan(changes, {int(number): bool(recovered) for number, recovered in found})
-            self.database.do_rows(sql.CLOSE, closes)
+            closed = self.database.do_rows(sql.CLOSE, closes)
+            plan = self._plan(changes, {int(number): bool(recovered) for number, recovered in closed})
             self.database.do_rows(sql.HOLD, [_row(self.holder, reservation) for reservation in plan.held])
             self._keep(plan.tally)
         return plan.refusals
+
+    def _write_at_once(self, changes: Sequence[Change]) -> bool:
+        """Write changes as they are, if that is right; return whether it was."""
+        tally = Tally()
+        closes, held = [], []
+        for change in changes:
+            if isinstance(change, Hold):
+                tally.hold(change.reservation)
+                held.append(change.reservation)
+            else:
+                tally.close(change, recovered=False)
+                closes.append([change.reservation.id])
+        limits = self._budgets.limits(held)
+        if any(nano < 0 for nano in limits.values()):
+            return False
+        rows = [_row(self.holder, reservation) for reservation in held]
+        batch = Batch([*limits.items()], closes, rows, tally.totals(), tally.sums())
+        return self.database.write_at_once(batch)
 
     def _plan(self, changes: Sequence[Change], closable: dict[int, bool]) -> Plan:
         """Decide on changes; ``closable`` says which reservations there are, and whether a recovery has
@@ -116,7 +136,6 @@ class Store:
             if isinstance(change, Hold):
                 plan.hold(change.reservation, over[number])
             elif number in closable:
-                # Taken out: whoever settles twice finds nothing to settle.
                 plan.tally.close(change, recovered=closable.pop(number))
         return plan
 
@@ -125,12 +144,8 @@ class Store:
         return Reports(self.database.twin(), self._budgets)
 
     def _keep(self, tally: Tally) -> None:
-        totals = [
-            [account.tenant, account.provider, account.model, account.day.isoformat(), *amounts.row()]
-            for account, amounts in tally.added.items()
-        ]
-        self.database.do_rows(sql.TOTALS, totals)
-        self.database.do_rows(sql.SUMS, [[key, nano] for key, nano in tally.moved.items() if nano])
+        self.database.do_rows(sql.TOTALS, tally.totals())
+        self.database.do_rows(sql.SUMS, tally.sums())
 
 
 def _row(holder: int, reservation: Reservation) -> list[Any]:

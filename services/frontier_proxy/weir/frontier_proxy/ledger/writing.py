@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import date
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any
 
 import structlog
@@ -18,20 +17,23 @@ import structlog
 from weir.common.errors import WeirError
 from weir.frontier_proxy.ledger.changes import Change, Close, Hold
 from weir.frontier_proxy.ledger.database import LedgerDownError
+from weir.frontier_proxy.ledger.outbox import Outbox
 from weir.frontier_proxy.ledger.reading import Reading
 from weir.frontier_proxy.ledger.requests import (
+    Answers,
     Outcome,
     Question,
+    Recover,
     Request,
     Reserve,
     Settle,
     change_of,
     deliver,
+    pass_over,
     unavailable,
 )
 from weir.frontier_proxy.ledger.store import Store
 
-MAX_BATCH = 1_000
 RETRY_S, MAX_RETRY_S = 0.25, 5.0
 log = structlog.get_logger(__name__)
 
@@ -41,14 +43,12 @@ class Writing:
 
     Args:
         store: where it is written.
-        queue: what is asked; ``None`` ends it.
+        outbox: what is asked comes from there, and the answers go back there.
         loop: where those who asked wait.
     """
 
-    def __init__(
-        self, store: Store, queue: SimpleQueue[Request | None], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._store, self._queue, self._loop = store, queue, loop
+    def __init__(self, store: Store, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
+        self._store, self._outbox, self._loop = store, outbox, loop
         self._reading = Reading(store.reports(), store.database.advice, loop)
         self._held: list[Close] = []
         self._retry_s = self._retry_at = 0.0
@@ -60,13 +60,15 @@ class Writing:
             left = self._store.recover(today)
         except Exception as error:
             self._store.close()
-            deliver(self._loop, [(opened, self._unavailable(error))])
+            self._pass_over(deliver, [(opened, self._unavailable(error))])
             return
-        deliver(self._loop, [(opened, left)])
-        closing = False
-        while not closing:
-            requests, closing = self._gather()
-            deliver(self._loop, self._serve(requests, last=closing))
+        self._pass_over(deliver, [(opened, left)])
+        while (batch := self._next()) is not None:
+            answers = self._serve(batch)
+            if batch:
+                self._pass_over(self._outbox.written, answers)
+        if self._held:
+            self._write([*self._held], last=True)
         if self._held:
             log.error(
                 "settlements_unwritten", count=len(self._held), then="settled in full at the next start"
@@ -74,23 +76,19 @@ class Writing:
         self._reading.close()
         self._store.close()
 
-    def _gather(self) -> tuple[list[Request], bool]:
-        """Take what waits; return it and whether it is time to close."""
-        found = list(self._waiting())
-        return [request for request in found if request is not None], None in found
-
-    def _waiting(self) -> Iterator[Request | None]:
+    def _next(self) -> Sequence[Request] | None:
+        """Return what is asked next; nothing where it is time to try again."""
         pause = max(0.0, self._retry_at - time.monotonic()) if self._held else None
-        with suppress(Empty):
-            yield self._queue.get(timeout=pause)
-            for _ in range(MAX_BATCH - 1):
-                yield self._queue.get_nowait()
+        try:
+            return self._outbox.batches.get(timeout=pause)
+        except Empty:
+            return ()
 
-    def _serve(self, requests: list[Request], *, last: bool) -> list[tuple[Outcome, Any]]:
+    def _serve(self, requests: Sequence[Request]) -> Answers:
         """Write what the requests change; return the answers."""
         asked = [(request, change_of(request)) for request in requests]
         changes = [*self._held, *(change for _, change in asked if change)]
-        told = self._write(changes, last=last)
+        told = self._write(changes)
         answers: list[tuple[Outcome, Any]] = []
         for request, change in asked:
             match request:
@@ -102,9 +100,11 @@ class Writing:
                     answers.append((request.outcome, None))
                 case Question():
                     self._reading.ask(request)
+                case Recover():
+                    answers.append((request.outcome, self._recover(request.today)))
         return answers
 
-    def _write(self, changes: list[Change], *, last: bool) -> dict[int, WeirError | None]:
+    def _write(self, changes: list[Change], *, last: bool = False) -> dict[int, WeirError | None]:
         """Write changes, or keep what must not be lost; return what refuses each hold, by its number."""
         holds = [change.reservation.id for change in changes if isinstance(change, Hold)]
         if not last and time.monotonic() < self._retry_at:
@@ -124,6 +124,16 @@ class Writing:
             log.info("ledger_back")
         return refusals
 
+    def _recover(self, today: date) -> list[int] | WeirError:
+        """Settle what dead processes have left; return the amounts, or why it cannot be done now."""
+        if self._retry_s:
+            return self._unavailable()
+        try:
+            return self._store.recover(today)
+        except Exception as error:
+            # Nothing may end the thread.
+            return self._unavailable(error)
+
     def _went_down(self, changes: list[Change], error: Exception) -> None:
         uncertain = isinstance(error, LedgerDownError) and error.uncertain
         self._held = [
@@ -137,6 +147,10 @@ class Writing:
             log.error("ledger_down", reason=str(error), held=len(self._held), exc_info=unforeseen)
         self._retry_s = min(self._retry_s * 2 or RETRY_S, MAX_RETRY_S)
         self._retry_at = time.monotonic() + self._retry_s
+
+    def _pass_over(self, to: Callable[[Answers], None], answers: Answers) -> None:
+        """Call something on the event loop."""
+        pass_over(self._loop, to, answers)
 
     def _unavailable(self, error: Exception | None = None) -> WeirError:
         return unavailable(self._store.database.advice, error)

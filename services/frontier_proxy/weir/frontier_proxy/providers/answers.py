@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -33,16 +33,22 @@ class Reader(ABC):
         self.end: FinishReason | WeirError | None = None
         self.over = False
 
-    def take(self, event: SseEvent) -> Delta | None:
-        """Read one event.
+    def deltas(self, events: Iterable[SseEvent]) -> Iterator[Delta]:
+        """Read events until the answer is over.
 
         Raises:
             WeirError: what the provider tells in the stream; PROVIDER_FAILED for an event of another shape.
         """
-        if event.data == DONE:
-            self.over = True
-            return None
-        content = failures.parse(self.access, event.data)
+        for event in events:
+            if event.data == DONE:
+                self.over = True
+            elif delta := self._delta(event.data):
+                yield delta
+            if self.over:
+                return
+
+    def _delta(self, data: str) -> Delta | None:
+        content = failures.parse(self.access, data)
         try:
             return self._take(content)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -54,26 +60,34 @@ class Reader(ABC):
 
 async def answer(http: HttpClient, call: HttpCall, reader: Reader) -> AsyncGenerator[ProviderEvent, None]:
     """Send the request and yield its answer, see ``Provider.stream``."""
-    async with http.events(call) as events, aclosing(read(events, reader)) as parsed:
-        async for event in parsed:
-            yield event
+    contents = await http.post(call)
+    try:
+        async with aclosing(read(contents, reader)) as events:
+            async for event in events:
+                yield event
+    except BaseException:
+        contents.close()
+        raise
+    http.release(contents)
 
 
-async def read(events: AsyncIterator[SseEvent], reader: Reader) -> AsyncGenerator[ProviderEvent, None]:
+async def read(
+    batches: AsyncIterator[Sequence[SseEvent]], reader: Reader
+) -> AsyncGenerator[ProviderEvent, None]:
     """Yield an accepted request's answer; an error that ends it comes behind the counts of its bill."""
     yield Delta()
     texts = False
     while not reader.over:
         try:
-            event = await anext(events, None)
+            events = await anext(batches, None)
         except WeirError:
             if reader.end is None:
                 raise
             # The whole answer came; only its usage did not.
             break
-        if event is None:
+        if events is None:
             break
-        if delta := reader.take(event):
+        for delta in reader.deltas(events):
             texts = texts or bool(delta.text)
             yield delta
     counts = _believed(reader.counts, texts=texts)

@@ -6,12 +6,19 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from pydantic import SecretStr
 
 from weir.engines.base import ChatMessage, Constraint, FinishReason, Sampling
 from weir.frontier_proxy.domain import TokenCounts
 from weir.frontier_proxy.keys import NO_KEY, Key
 from weir.frontier_proxy.network import DIRECT, Route
+
+# Behind the name of a provider on the ledger whose answers were recordings: what was spent on them stays
+# marked, also once the provider is gone from the configuration or has become another.
+REPLAY_MARK = " (replay)"
+# The shortest lengths of answers that kinds of providers take, where they take not any.
+_LEAST_TOKENS = {"openai_responses": 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,16 @@ class Access:
         return self.entry.source
 
     @property
+    def account(self) -> str:
+        """The name under which the ledger has its spending."""
+        return self.name + REPLAY_MARK if self.replay else self.name
+
+    @property
+    def least_tokens(self) -> int:
+        """The shortest length that can be asked for."""
+        return _LEAST_TOKENS.get(self.kind, 1)
+
+    @property
     def replay(self) -> bool:
         """Whether recordings are played."""
         return self.kind == "replay"
@@ -66,8 +83,7 @@ class ProviderRequest:
     traits: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True):
     """New text, or token counts that the provider told on the way, or both.
 
     ``unseen`` is text that is billed but no part of the answer: reasoning. ``final``: the counts are those of
@@ -80,8 +96,7 @@ class Delta:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The last event. ``counts`` is ``None`` where the provider told none."""
 
     reason: FinishReason

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import msgspec
+
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.providers.base import Access
 from weir.frontier_proxy.providers.rate_limits import duration, retry_after
@@ -48,11 +50,7 @@ def raise_for_status(access: Access, status: int, headers: Mapping[str, str], bo
 
     The provider's sentence may repeat the prompt or the key, so only its short identifiers are passed on.
     """
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = {}
-    wait = retry_after(headers)
+    content, wait = _json(body), retry_after(headers)
     raise _error(access, status, _facts(access, content), _wait_in(content) if wait is None else wait)
 
 
@@ -154,10 +152,7 @@ def _code(access: Access, status: int, facts: Mapping[str, str]) -> tuple[ErrorC
 
 def parse(access: Access, data: str) -> dict[str, Any]:
     """Read one event's JSON object; anything else is a broken stream."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        content = None
+    content = _json(data)
     if not isinstance(content, dict):
         raise WeirError(
             ErrorCode.PROVIDER_FAILED,
@@ -165,3 +160,20 @@ def parse(access: Access, data: str) -> dict[str, Any]:
             metadata={"provider": access.name},
         )
     return content
+
+
+def _json(data: str | bytes) -> object:
+    """Read JSON; ``None`` where it is none."""
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return _loose_json(data)
+
+
+def _loose_json(data: str | bytes) -> object:
+    """Read what is nearly JSON and some servers send: NaN, and halves of characters, which become "?"."""
+    try:
+        plain = json.dumps(json.loads(data), ensure_ascii=False)
+        return json.loads(plain.encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None

@@ -1,26 +1,27 @@
-"""One HTTP session for all providers: posting a request, reading its event stream, naming its failures."""
+"""One HTTP session for all providers: posting a request, and refusing what is no answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import aiohttp
+import msgspec
 
 from weir.common.errors import ErrorCode, WeirError
-from weir.common.sse import SseEvent, SseOverflowError
-from weir.frontier_proxy.network import PrivateAddressError, public_socket
+from weir.frontier_proxy.network import public_socket
 from weir.frontier_proxy.providers.base import Access
-from weir.frontier_proxy.providers.contents import content_events, drained, first_bytes
+from weir.frontier_proxy.providers.connections import BROKEN, broken
+from weir.frontier_proxy.providers.contents import Contents, first_bytes
 from weir.frontier_proxy.providers.failures import raise_for_status
 from weir.frontier_proxy.providers.rate_limits import Allowances, observe
 
 MAX_ERROR_BYTES = 65_536
 # The status says enough where the words that explain it do not come.
 ERROR_BODY_S = 5.0
+_HEADERS = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,6 +46,7 @@ class HttpClient:
         self._guarded: aiohttp.ClientSession | None = None
         self._open: aiohttp.ClientSession | None = None
         self._allowances = Allowances()
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the sessions."""
@@ -53,45 +55,66 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        draining = list(self._draining)
+        for task in draining:
+            task.cancel()
+        await asyncio.gather(*draining, return_exceptions=True)
         sessions = self._guarded, self._open
         self._guarded = self._open = None
         for session in sessions:
             if session:
                 await session.close()
 
-    @asynccontextmanager
-    async def events(self, call: HttpCall) -> AsyncIterator[AsyncIterator[SseEvent]]:
-        """Post and yield the answer's events; leaving the block early closes the connection.
+    async def post(self, call: HttpCall) -> Contents:
+        """Post and return the accepted answer, which the caller closes.
 
-        Raises WeirError, see ``failures``.
+        Raises WeirError, see ``failures`` and ``connections``.
         """
-        route = call.access.route
+        response = await self._response(call)
+        try:
+            self._allowances.note(call.access.name, call.model, response.headers)
+            if response.status != 200:
+                await _refuse(call.access, response)
+            contents = Contents(call.access, response)
+            await contents.open()
+        except BaseException:
+            response.close()
+            raise
+        return contents
+
+    def release(self, contents: Contents) -> None:
+        """Close an answer that was read whole; its connection serves another request as soon as it can."""
+        if contents.over:
+            contents.close()
+            return
+        task = asyncio.create_task(contents.drain())
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+        # Also where the task is cancelled before its first step.
+        task.add_done_callback(lambda _: contents.close())
+
+    async def _response(self, call: HttpCall) -> aiohttp.ClientResponse:
+        access, route = call.access, call.access.route
         session = self._guarded if route.guarded else self._open
         if session is None:
             raise WeirError(ErrorCode.SHUTTING_DOWN)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=call.access.connect_timeout_s)
-        headers = {"Accept": "text/event-stream", **call.headers}
-        with _named(call.access):
-            response = await session.post(
+        try:
+            return await session.post(
                 call.url,
-                json=call.body,
-                headers=headers,
-                timeout=timeout,
+                data=msgspec.json.encode(call.body),
+                headers={**_HEADERS, **call.headers},
+                timeout=_timeout(access.connect_timeout_s),
                 proxy=route.proxy,
                 ssl=route.tls or True,
                 allow_redirects=False,
             )
-        try:
-            self._allowances.note(call.access.name, call.model, response.headers)
-            if response.status != 200:
-                raise_for_status(call.access, response.status, response.headers, await _error_body(response))
-            with _named(call.access):
-                contents = await content_events(call.access, response)
-            async with aclosing(_read(call.access, contents)) as events:
-                yield events
-            await drained(response.content)
-        finally:
-            response.close()
+        except BROKEN as error:
+            raise broken(access, error) from None
+
+
+@lru_cache
+def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
 
 
 def _session(*, guarded: bool) -> aiohttp.ClientSession:
@@ -101,42 +124,10 @@ def _session(*, guarded: bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+async def _refuse(access: Access, response: aiohttp.ClientResponse) -> NoReturn:
     try:
         async with asyncio.timeout(ERROR_BODY_S):
-            return await first_bytes(response.content, MAX_ERROR_BYTES)
+            body = await first_bytes(response.content, MAX_ERROR_BYTES)
     except (aiohttp.ClientError, TimeoutError):
-        return b""
-
-
-async def _read(access: Access, contents: AsyncGenerator[SseEvent, None]) -> AsyncGenerator[SseEvent, None]:
-    with _named(access):
-        async with aclosing(contents) as events:
-            async for event in events:
-                yield event
-
-
-@contextmanager
-def _named(access: Access) -> Iterator[None]:
-    """Turn what the transport raises into PROVIDER_FAILED; its own words may hold addresses, so they go."""
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, SseOverflowError, OSError) as error:
-        raise WeirError(
-            ErrorCode.PROVIDER_FAILED,
-            f"The connection to provider '{access.name}' failed{_why(access, error)}.",
-            internal=f"{access.name}: {type(error).__name__}",
-            metadata={"provider": access.name},
-        ) from None
-
-
-def _why(access: Access, error: Exception) -> str:
-    """Say what the operator can do about it; nothing of the transport's own words."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f": its certificate is not trusted (frontier.providers.{access.name}.ca_bundle)"
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return f": the HTTP proxy on the way did not connect (frontier.providers.{access.name}.proxy)"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-    if isinstance(cause, PrivateAddressError):
-        return f": it leads into a private network (frontier.providers.{access.name}.allow_private)"
-    return ""
+        body = b""
+    raise_for_status(access, response.status, response.headers, body)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
+from weir.common.errors import WeirError
 from weir.engines.base import Constraint, FinishReason
 from weir.frontier_proxy.providers import failures
 from weir.frontier_proxy.providers.answers import Reader, answer, delta_of, text_in
@@ -92,17 +93,29 @@ def bearer(access: Access) -> dict[str, str]:
     return {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
 
-class ChatReader(Reader):
-    """Reads chunks of a chat completion, or a whole one from a server that does not stream.
+class RefusingReader(Reader):
+    """Reads answers of protocols that tell a refusal apart from text.
 
-    A refusal is text like any other, unless the answer is held to a form (``constrained``): there it is an
-    error.
+    It is text like any other, unless the answer is held to a form (``constrained``): there it is an error.
     """
 
     def __init__(self, access: Access, *, constrained: bool) -> None:
         super().__init__(access)
         self._constrained = constrained
         self._refused = False
+
+    def _refusal(self, text: str) -> str:
+        """Take a refusal's text; returns what of it is part of the answer."""
+        self._refused = self._refused or bool(text)
+        return "" if self._constrained else text
+
+    def _stopped(self, reason: FinishReason = FinishReason.STOP) -> FinishReason | WeirError:
+        """Return the end of an answer that its model has ended."""
+        return failures.refused(self.access) if self._refused and self._constrained else reason
+
+
+class ChatReader(RefusingReader):
+    """Reads chunks of a chat completion, or a whole one from a server that does not stream."""
 
     def _take(self, content: dict[str, Any]) -> Delta | None:
         if content.get("error"):
@@ -112,26 +125,19 @@ class ChatReader(Reader):
         text = unseen = ""
         for choice in content.get("choices") or ():
             part = choice.get("delta") or choice.get("message") or {}
-            text += text_in(part.get("content")) + self._refusal(part)
+            text += text_in(part.get("content")) + self._refusal(text_in(part.get("refusal")))
             unseen += text_in(part.get("reasoning_content") or part.get("reasoning"))
             if finish := text_in(choice.get("finish_reason")):
                 self._finish(finish)
         return delta_of(text, unseen, counts)
-
-    def _refusal(self, part: dict[str, Any]) -> str:
-        refusal = text_in(part.get("refusal"))
-        self._refused = self._refused or bool(refusal)
-        return "" if self._constrained else refusal
 
     def _finish(self, reason: str) -> None:
         if reason == "content_filter":
             self.end = failures.filtered(self.access, reason)
         elif reason in _INTERRUPTED:
             self.end = failures.broke_off(self.access)
-        elif self._refused and self._constrained:
-            self.end = failures.refused(self.access)
         else:
-            self.end = _FINISH.get(reason, FinishReason.STOP)
+            self.end = self._stopped(_FINISH.get(reason, FinishReason.STOP))
 
 
 def _response_format(constraint: Constraint) -> dict[str, Any]:

@@ -8,16 +8,13 @@ from typing import Any
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Constraint, FinishReason
 from weir.frontier_proxy.providers import failures
-from weir.frontier_proxy.providers.answers import Reader, answer, delta_of, text_in
+from weir.frontier_proxy.providers.answers import answer, delta_of, text_in
 from weir.frontier_proxy.providers.base import Access, Delta, ProviderEvent, ProviderRequest
 from weir.frontier_proxy.providers.http import HttpCall, HttpClient
-from weir.frontier_proxy.providers.openai import bearer
+from weir.frontier_proxy.providers.openai import RefusingReader, bearer
 from weir.frontier_proxy.providers.schemas import is_closed, schema_of
 from weir.frontier_proxy.providers.usage import response_counts
 from weir.frontier_proxy.providers.wording import conversation
-
-# The API takes no shorter length.
-LEAST_TOKENS = 16
 
 
 class OpenAIResponsesProvider:
@@ -54,7 +51,7 @@ class OpenAIResponsesProvider:
     def body(self, request: ProviderRequest) -> dict[str, Any]:
         """Build the request of ``POST /responses``."""
         sampling = request.sampling
-        if sampling.max_tokens is not None and sampling.max_tokens < LEAST_TOKENS:
+        if sampling.max_tokens is not None and sampling.max_tokens < self.access.least_tokens:
             raise _too_short(self.access)
         settings: dict[str, Any] = {"max_output_tokens": sampling.max_tokens}
         if "no_sampling" not in request.traits:
@@ -71,25 +68,15 @@ class OpenAIResponsesProvider:
         }
 
 
-class ResponseReader(Reader):
-    """Reads a response's events; those of no use here are passed over, as the protocol asks.
-
-    A refusal is text like any other, unless the answer is held to a form (``constrained``): there it is an
-    error.
-    """
-
-    def __init__(self, access: Access, *, constrained: bool) -> None:
-        super().__init__(access)
-        self._constrained = constrained
-        self._refused = False
+class ResponseReader(RefusingReader):
+    """Reads a response's events; those of no use here are passed over, as the protocol asks."""
 
     def _take(self, content: dict[str, Any]) -> Delta | None:
         match content.get("type"):
             case "response.output_text.delta":
                 return delta_of(text_in(content["delta"]))
             case "response.refusal.delta":
-                self._refused = True
-                return None if self._constrained else delta_of(text_in(content["delta"]))
+                return delta_of(self._refusal(text_in(content["delta"])))
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
                 return delta_of("", text_in(content["delta"]))
             case "response.completed" | "response.incomplete" | "response.failed":
@@ -105,8 +92,7 @@ class ResponseReader(Reader):
         self.counts = response_counts(response.get("usage"))
         match response["status"]:
             case "completed":
-                refused = self._refused and self._constrained
-                self.end = failures.refused(self.access) if refused else FinishReason.STOP
+                self.end = self._stopped()
             case "incomplete":
                 reason = response["incomplete_details"]["reason"]
                 filtered = reason == "content_filter"
@@ -123,6 +109,6 @@ def _format(constraint: Constraint) -> dict[str, Any]:
 
 def _too_short(access: Access) -> WeirError:
     path = "prompt.sampling.max_tokens"
-    problem = f"is less than {LEAST_TOKENS}, the least that provider '{access.name}' takes"
-    hint = f"{path} {problem}; raise it, or the cost limit that lowered it."
+    problem = f"is less than {access.least_tokens}, the least that provider '{access.name}' takes"
+    hint = f"{path} {problem}; raise it."
     return WeirError(ErrorCode.INVALID_SAMPLING, hint, fields={path: problem})

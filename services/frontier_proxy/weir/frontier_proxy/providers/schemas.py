@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import msgspec
 
 from weir.common.errors import ErrorCode, WeirError
 from weir.engines.base import Constraint
@@ -29,8 +30,8 @@ def schema_of(constraint: Constraint) -> dict[str, Any]:
         raise WeirError(ErrorCode.UNSUPPORTED, f"Providers cannot hold an answer to a {constraint.kind}.")
     path = "prompt.output.json_schema"
     try:
-        schema = json.loads(constraint.value[0])
-    except ValueError:
+        schema = msgspec.json.decode(constraint.value[0])
+    except (ValueError, RecursionError):
         schema = None
     if not isinstance(schema, dict):
         problem = "is not a JSON object"
@@ -43,14 +44,26 @@ def is_closed(schema: object, *, all_required: bool) -> bool:
 
     With ``all_required`` each object must also require all of its members.
     """
-    if isinstance(schema, list):
-        return all(is_closed(part, all_required=all_required) for part in schema)
-    if not isinstance(schema, dict):
-        return True
+    # No recursion: callers nest schemas as deep as they like.
+    left = [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, list):
+            left += part
+        elif isinstance(part, dict):
+            if not _object_is_closed(part, all_required=all_required):
+                return False
+            left += part.values()
+    return True
+
+
+def _object_is_closed(schema: dict[str, Any], *, all_required: bool) -> bool:
     properties = schema.get("properties")
-    if schema.get("type") == "object" or isinstance(properties, dict):
-        if schema.get("additionalProperties") is not False:
-            return False
-        if all_required and set(schema.get("required", ())) != set(properties or {}):
-            return False
-    return all(is_closed(part, all_required=all_required) for part in schema.values())
+    members = properties if isinstance(properties, dict) else {}
+    if schema.get("type") != "object" and not isinstance(properties, dict):
+        return True
+    if schema.get("additionalProperties") is not False:
+        return False
+    required = schema.get("required", [])
+    named = isinstance(required, list) and all(isinstance(name, str) for name in required)
+    return not all_required or (named and set(required) == set(members))

@@ -14,10 +14,9 @@ _MOST_TOKENS = 1_000_000_000
 def number(usage: object, *path: str) -> int | None:
     """Return the count at ``path``; ``None`` where there is none, or one that is no number of tokens."""
     for name in path:
-        usage = usage.get(name) if isinstance(usage, Mapping) else None
-    if isinstance(usage, bool) or not isinstance(usage, int):
-        return None
-    return usage if 0 <= usage <= _MOST_TOKENS else None
+        usage = usage.get(name) if isinstance(usage, dict) else None
+    # A truth value is no number here, although it is an int.
+    return usage if type(usage) is int and 0 <= usage <= _MOST_TOKENS else None
 
 
 def counted(
@@ -49,6 +48,8 @@ def chat_counts(usage: Mapping[str, Any] | None) -> TokenCounts | None:
 
     Some compatible servers count reasoning apart from ``completion_tokens``; the total tells which do.
     """
+    if not usage:
+        return None
     prompt, completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
     reasoning = number(usage, "completion_tokens_details", "reasoning_tokens") or 0
     total = number(usage, "total_tokens")

@@ -1,12 +1,16 @@
 """Providers that fail in every way: are answers whole, is the ledger right, does memory stay?
 
 uv run python benchmarks/gateways/chaos.py                                   # 5,000 requests, all fates
+uv run python benchmarks/gateways/chaos.py --kill                            # and processes that die
 uv run python benchmarks/gateways/chaos.py --requests 1000 --fates broken    # every stream breaks once
+uv run python benchmarks/gateways/chaos.py --requests 1000 --fates killed --at-once 1
 uv run python benchmarks/gateways/chaos.py --requests 10000 --fates fine,held --weights 9,1
 
 Each request is sent to model a, whose fate is drawn, with model b behind it. An answer must be the whole row
 of numbers, or its beginning where the client left; what the ledger has settled must be what the two providers
-say that they have sent, to the token.
+say that they have sent, to the token. Of a killed provider the process dies, and with it every stream that it
+has; the next one takes its place, and its count. No client leaves then: what is cancelled on its way to a
+provider is paid for, whether it arrived or not, so that sums would differ by such prompts.
 """
 
 from __future__ import annotations
@@ -16,67 +20,35 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import grpc
 import rivals
-from mock_provider import words
+from front import Counts, Front, front, providers
+from mock_answers import words
 from rich.console import Console
 
-from weir.cli.verification.installation import Part, Running, installed
 from weir.cli.verification.processes import resident_mib
-from weir.common.calls import connect
-from weir.v1 import frontier_proxy_pb2, frontier_proxy_pb2_grpc, types_pb2
 
 CHUNKS = 64
-AT_ONCE = 16
 # Memory is compared between this share of all requests and their end.
 EARLY = 0.2
-FATES = ("fine", "refused", "limited", "page", "silent", "unreported", "broken", "held")
-PRICE = {"input_usd_per_million": 1, "output_usd_per_million": 4, "as_of": "2026-11-22"}
-
-
-@asynccontextmanager
-async def proxy(addresses: dict[str, str]) -> AsyncIterator[Running]:
-    """Run the frontier proxy in front of the providers, which are never given up."""
-    providers = {
-        name: {
-            "kind": "openai_compatible",
-            "base_url": f"{address}/v1",
-            "models": [f"mock-{name}"],
-            "allow_private": True,
-            "prefill": True,
-            "first_token_timeout_s": 1,
-            "inter_token_timeout_s": 1,
-        }
-        for name, address in addresses.items()
-    }
-    never = 1_000_000
-    settings = {
-        "tiers": {"frontier": {"model_id": "mock-a", "provider": "a"}},
-        "frontier": {
-            "providers": providers,
-            "prices": {f"mock-{name}": PRICE for name in addresses},
-            "stand_in": False,
-            "circuit_breaker": {"min_calls": never, "consecutive_failures": never},
-            "retries": {"base_delay_s": 0.01},
-        },
-    }
-    async with installed({"proxy": Part("frontier_proxy", settings)}, {}) as running:
-        yield running["proxy"]
+# Nothing tells a client that its request has reached the provider; it has by then.
+ARRIVAL_S = 0.3
+FAILING = ("fine", "refused", "limited", "page", "silent", "unreported", "broken")
+FATES = (*FAILING, "held")
 
 
 class Run:
     """Requests with their fates, and what came of them."""
 
-    def __init__(self, stub: Any, seed: int, fates: Sequence[str], weights: Sequence[float]) -> None:
-        self._stub, self._drawn = stub, random.Random(seed)
+    def __init__(self, door: Front, seed: int, fates: Sequence[str], weights: Sequence[float]) -> None:
+        self._door, self._drawn = door, random.Random(seed)
         self._fates, self._weights = fates, weights
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.switches = 0
+        self.failed = self.switches = 0
 
     async def ask(self, number: int) -> None:
         """Send one request and look at its answer."""
@@ -86,6 +58,7 @@ class Run:
         try:
             text, whole = await self._read(prompt, until if fate == "held" else None)
         except grpc.aio.AioRpcError as error:
+            self.failed += 1
             self.outcomes[f"{fate}: {error.code().name}"] += 1
             return
         expected = "".join(words(CHUNKS))
@@ -94,13 +67,12 @@ class Run:
         self.outcomes[f"{fate}: {'whole' if whole else 'left'}"] += 1
 
     async def _read(self, prompt: str, leave_after: int | None) -> tuple[str, bool]:
-        messages = [types_pb2.Message(role=types_pb2.ROLE_USER, content=prompt)]
-        call = self._stub.Forward(
-            frontier_proxy_pb2.ForwardRequest(prompt=types_pb2.Prompt(messages=messages)), timeout=60
-        )
+        call = self._door.ask(prompt)
         text = ""
         if leave_after == 0:
-            await call.initial_metadata()
+            await asyncio.sleep(ARRIVAL_S)
+            call.cancel()
+            return text, False
         async for response in call:
             text += response.delta.text
             self.switches += response.HasField("handoff")
@@ -110,19 +82,9 @@ class Run:
         return text, True
 
 
-async def sent_and_settled(addresses: Sequence[str], stub: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return prompt and completion tokens, as the providers and as the ledger have them."""
-    counts = [await rivals.counts_of(address) for address in addresses]
-    spend = (await stub.GetSpend(frontier_proxy_pb2.GetSpendRequest())).spend
-    if reserved := sum(row.reserved_usd for row in spend):
-        raise SystemExit(f"${reserved} is still reserved.")
-    sent = sum(c["prompt"] for c in counts), sum(c["completion"] for c in counts)
-    return sent, (sum(row.prompt_tokens for row in spend), sum(row.completion_tokens for row in spend))
-
-
-async def all_of(run: Run, numbers: range) -> None:
+async def all_of(run: Run, numbers: range, at_once: int) -> None:
     """Send requests, so many at once."""
-    places = asyncio.Semaphore(AT_ONCE)
+    places = asyncio.Semaphore(at_once)
 
     async def one(number: int) -> None:
         async with places:
@@ -133,47 +95,60 @@ async def all_of(run: Run, numbers: range) -> None:
             tasks.create_task(one(number))
 
 
-async def main() -> int:
-    """Run it; returns the exit status."""
+def given() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--fates", default=",".join(FATES))
+    parser.add_argument(
+        "--kill",
+        action="store_const",
+        dest="fates",
+        const=",".join((*FAILING, "killed")),
+        help="kill provider a's process too; no client leaves",
+    )
     parser.add_argument("--weights")
+    parser.add_argument("--pace-ms", type=float, default=1.0, help="between two chunks of an answer")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    fates = given.fates.split(",")
-    weights = [float(each) for each in given.weights.split(",")] if given.weights else [1.0] * len(fates)
+    return parser.parse_args()
+
+
+async def main() -> int:
+    """Run it; returns the exit status."""
+    asked = given()
+    fates = asked.fates.split(",")
+    weights = [float(each) for each in asked.weights.split(",")] if asked.weights else [1.0] * len(fates)
     async with AsyncExitStack() as stack:
-        addresses = {
-            name: await stack.enter_async_context(rivals.provider("--name", name, "--chunks", str(CHUNKS)))
-            for name in ("a", "b")
-        }
-        running = await stack.enter_async_context(proxy(addresses))
-        channel = await stack.enter_async_context(connect(running.target))
-        stub = frontier_proxy_pb2_grpc.FrontierProxyServiceStub(channel)
-        run = Run(stub, given.seed, fates, weights)
-        early = round(EARLY * given.requests)
-        await all_of(run, range(early))
-        before = resident_mib(running.pid)
-        await all_of(run, range(early, given.requests))
-        after = resident_mib(running.pid)
-        sent, settled = await sent_and_settled(list(addresses.values()), stub)
-    return show(run, sent, settled, f"{before:.0f} -> {after:.0f} MiB ({after / before - 1:+.1%})")
+        options = "--chunks", str(CHUNKS), "--pace-ms", str(asked.pace_ms)
+        addresses = await stack.enter_async_context(providers("ab", *options))
+        door = await stack.enter_async_context(front(addresses))
+        run = Run(door, asked.seed, fates, weights)
+        early = round(EARLY * asked.requests)
+        await all_of(run, range(early), asked.at_once)
+        before = resident_mib(door.running.pid)
+        await all_of(run, range(early, asked.requests), asked.at_once)
+        after = resident_mib(door.running.pid)
+        sent, settled = await door.sent(), await door.settled()
+        kills = (await rivals.counts_of(addresses["a"]))["lives"] - 1
+    return show(run, sent, settled, kills, f"{before:.0f} -> {after:.0f} MiB ({after / before - 1:+.1%})")
 
 
-def show(run: Run, sent: tuple[int, int], settled: tuple[int, int], memory: str) -> int:
+def show(run: Run, sent: Counts, settled: Counts, kills: int, memory: str) -> int:
     """Print it; returns 1 where an answer or the ledger is wrong."""
     console = Console()
     console.print(", ".join(f"{count} {what}" for what, count in sorted(run.outcomes.items())))
-    console.print(f"models changed in mid-stream: {run.switches}; wrong texts: {len(run.wrong)}")
+    console.print(f"provider's process killed: {kills}; models changed in mid-stream: {run.switches}")
+    console.print(f"wrong texts: {len(run.wrong)}; requests that failed: {run.failed}")
     for line in run.wrong[:3]:
         console.print(line[:200])
-    console.print(f"prompt tokens sent {sent[0]:,}, settled {settled[0]:,}")
-    console.print(f"completion tokens sent {sent[1]:,}, settled {settled[1]:,}")
+    console.print(f"prompt tokens sent {sent.prompt:,}, settled {settled.prompt:,}")
+    console.print(f"completion tokens sent {sent.completion:,}, settled {settled.completion:,}")
     console.print(f"memory of the proxy after {EARLY:.0%} and all: {memory}")
-    return int(bool(run.wrong) or sent != settled)
+    wrong = run.wrong or run.failed
+    return int(bool(wrong) or (sent.prompt, sent.completion) != (settled.prompt, settled.completion))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import rivals
 from load import Ask, Run, load, over_grpc, over_http
-from mock_provider import words
+from mock_answers import words
 from rich.console import Console
 from rich.table import Table
 

@@ -96,10 +96,14 @@ async def answers_of(address: str, chunks: int) -> None:
 
 
 async def counts_of(address: str) -> dict[str, int]:
-    """Return what the mock provider sent: answered, failed, prompt, completion."""
-    async with aiohttp.ClientSession() as session, session.get(f"{address}/count") as response:
-        found: dict[str, int] = await response.json()
-        return found
+    """Return what the mock provider sent, see its ``State``; one that was just killed is waited for."""
+    async with asyncio.timeout(READY_S), aiohttp.ClientSession() as session:
+        while True:
+            with suppress(aiohttp.ClientConnectorError):
+                async with session.get(f"{address}/count") as response:
+                    found: dict[str, int] = await response.json()
+                    return found
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

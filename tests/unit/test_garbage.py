@@ -12,11 +12,10 @@ from weir.common.garbage import spare_collector
 
 @pytest.fixture
 def spared() -> Iterator[list[object]]:
-    threshold, existing = gc.get_threshold(), [object()]
+    existing = [object()]
     spare_collector()
     yield existing
     gc.unfreeze()
-    gc.set_threshold(*threshold)
 
 
 def test_collections_pass_over_what_start_up_made(spared: list[object]) -> None:

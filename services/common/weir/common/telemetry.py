@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import structlog
 from opentelemetry import metrics, trace
@@ -20,6 +22,8 @@ from opentelemetry.trace import Tracer
 from weir.common import conventions as names
 
 SCOPE = "weir"
+# How long the end waits for a collector: the exporters' own tries go on for ten seconds and more.
+FLUSH_S = 2.0
 log = structlog.get_logger(__name__)
 
 
@@ -72,6 +76,7 @@ class Telemetry:
     def __init__(self, service: str, *, metrics_host: str, metrics_port: int | None) -> None:
         resource = Resource.create({"service.name": f"weir-{service}", "service.namespace": "weir"})
         self._stops: list[Callable[[], object]] = []
+        self._exporters: list[Any] = []
         self.metrics_port: int | None = None
         readers: list[MetricReader] = []
         if metrics_port is not None:
@@ -81,7 +86,8 @@ class Telemetry:
         if _configured("METRICS"):
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 
-            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+            self._exporters.append(OTLPMetricExporter())
+            readers.append(PeriodicExportingMetricReader(self._exporters[-1]))
         if readers:
             provider = MeterProvider(readers, resource=resource, views=_views())
             metrics.set_meter_provider(provider)
@@ -91,12 +97,28 @@ class Telemetry:
 
             traces = TracerProvider(resource=resource)
             # Half a second: a person who asked a question looks at its trace next.
-            traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=500))
+            self._exporters.append(OTLPSpanExporter())
+            traces.add_span_processor(BatchSpanProcessor(self._exporters[-1], schedule_delay_millis=500))
             trace.set_tracer_provider(traces)
             self._stops.append(traces.shutdown)
 
     def close(self) -> None:
-        """Flush and stop every exporter; blocking, a few seconds at most."""
+        """Flush and stop every exporter; blocking, a few seconds at most.
+
+        What no collector has taken after ``FLUSH_S`` is lost.
+        """
+        limit = threading.Timer(FLUSH_S, self._give_up)
+        limit.start()
+        try:
+            self._stop()
+        finally:
+            limit.cancel()
+
+    def _give_up(self) -> None:
+        for exporter in self._exporters:
+            exporter.shutdown()
+
+    def _stop(self) -> None:
         while self._stops:
             stop = self._stops.pop()
             try:

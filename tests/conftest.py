@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Before NumPy is loaded: on the tests' small matrices its threads wait for each other longer than they
+# compute, and several times as long where other processes are busy too.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Where no bytecode may lie beside the sources, it is kept apart: kept nowhere, every process that a test
+# starts compiles all that it imports.
+if sys.dont_write_bytecode:
+    _bytecode = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    sys.dont_write_bytecode, sys.pycache_prefix = False, _bytecode
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode
 
 import pytest
 

@@ -140,12 +140,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_part(wheel: Path) -> None:
-    inside = set(zipfile.ZipFile(wheel).namelist())
+    inside, ours = set(zipfile.ZipFile(wheel).namelist()), set(tracked())
     expected = {
         path.relative_to(ROOT / root).as_posix()
         for root in ROOTS
         for path in (ROOT / root / "weir").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path in set(tracked())
+        if path.is_file() and "__pycache__" not in path.parts and path in ours
     }
     assert expected - inside == set()
     assert "weir/__init__.py" not in inside

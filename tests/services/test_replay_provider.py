@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,14 @@ async def test_the_spending_names_the_provider(running: Proxy) -> None:
     assert (row.tenant, row.provider, row.model, row.attempts) == ("acme", "demo", "gpt-4o", 1)
     assert row.completion_tokens == finished.usage[0].completion_tokens
     assert row.settled_usd == pytest.approx(finished.usage[0].cost_usd)
+
+
+async def test_the_ledger_itself_marks_what_was_spent_on_recordings(running: Proxy, tmp_path: Path) -> None:
+    await running.forward(ask(PROMPT))
+    await running.stub.GetSpend(pb.GetSpendRequest())
+    with closing(sqlite3.connect(tmp_path / "state" / "ledger.sqlite3")) as ledger:
+        found = ledger.execute("SELECT provider FROM weir_ledger_totals").fetchall()
+    assert found == [("demo (replay)",)]
 
 
 async def test_sent_text_is_gone_on_from(running: Proxy) -> None:

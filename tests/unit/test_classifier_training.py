@@ -252,8 +252,9 @@ def test_training_without_validation_keeps_rows_and_domains_aside(tiny_encoder: 
     assert facts.data.rows + aside + unseen <= len(SAMPLE.read_text(encoding="utf-8").splitlines())
 
 
-def test_encoders_compares_every_scheme(tiny_encoder: Path) -> None:
-    arguments = ("--data", SAMPLE, "--validation", SAMPLE, "--encoder", tiny_encoder, "--json")
+def test_encoders_compares_every_scheme(tiny_encoder: Path, parts: Parts) -> None:
+    rows = parts[1]
+    arguments = ("--data", rows, "--validation", rows, "--encoder", tiny_encoder, "--json")
     printed = _run("encoders", *arguments)
     table = json.loads(printed[printed.index("{") :])
     assert set(table) == {"fp32", *SCHEMES}

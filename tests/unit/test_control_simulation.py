@@ -21,7 +21,7 @@ from weir.router.domain import Tier
 
 SAMPLE = Path(__file__).parents[1] / "data" / "routing_sample.jsonl"
 WINDOW, SLOW_AT, WELL_AT, END = 60.0, 120.0, 330.0, 560.0
-EVERY_S = 3.0
+EVERY_S = 5.0
 FRONTIER = PLANT[Tier.FRONTIER]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,10 @@ def _heads(width: int) -> Heads:
     return heads.fit(features, width, labels)
 
 
-@pytest.fixture
-def exact(tmp_path: Path) -> Path:
-    """An artifact in float32 over the tiny model."""
-    folder = tmp_path / "exact"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact in float32 over the tiny model; nobody changes it."""
+    folder = tmp_path_factory.mktemp("exact")
     precision.save(_built(tiny_llama.model()), folder / artifact.MODEL)
     tiny_llama.tokenizer().save(str(folder / artifact.TOKENIZER))
     fitted = _heads(tiny_llama.HIDDEN)
@@ -229,14 +229,15 @@ def test_export_does_not_overwrite_its_source(exact: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "absent"])
 def test_export_says_what_is_wrong_with_an_artifact(exact: Path, tmp_path: Path, damage: str) -> None:
-    model = exact / artifact.MODEL
+    damaged = Path(shutil.copytree(exact, tmp_path / "damaged"))
+    model = damaged / artifact.MODEL
     if damage == "truncated":
         model.write_bytes(model.read_bytes()[:1000])
     elif damage == "foreign":
-        (exact / artifact.METADATA).write_bytes(msgspec.json.encode({"format": 1}))
+        (damaged / artifact.METADATA).write_bytes(msgspec.json.encode({"format": 1}))
     else:
-        (exact / artifact.METADATA).unlink()
-    options = ["--artifact", str(exact), "--out", str(tmp_path / "small")]
+        (damaged / artifact.METADATA).unlink()
+    options = ["--artifact", str(damaged), "--out", str(tmp_path / "small")]
     result = CliRunner().invoke(router_app, ["export", *options])
     assert result.exit_code == 1
     assert "cannot be used" in result.output

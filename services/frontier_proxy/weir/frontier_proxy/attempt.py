@@ -132,6 +132,9 @@ class Attempt:
             self._told(self)
             self._decide()
             self._outlet.close(self.error)
+            if self._telemetry:
+                # Behind what the client waits for.
+                self._loop.call_soon(self._telemetry.end, self.usage, outcome)
             await self._settle()
 
     async def _reserve(self) -> None:
@@ -178,8 +181,8 @@ class Attempt:
             self._outlet.flush()
             return
         if event.text:
-            self._first_text()
             await self._pass_on(self.plan.stages.feed(event.text), limit)
+            self._first_text()
         if event.text or event.unseen:
             self._allow(limit)
 
@@ -262,8 +265,6 @@ class Attempt:
         counts = self._bill.counts(self.plan.request)
         stand_in = self.plan.candidate.provider.stand_in
         self.usage = self._used(counts, 0 if stand_in else self.plan.candidate.price.cost(counts))
-        if self._telemetry:
-            self._telemetry.end(self.usage, outcome)
         if self.usage.cost_nano > self.plan.bound_nano and not stand_in:
             log.warning("cost_above_bound", model=self.plan.request.model, bound_nano=self.plan.bound_nano)
 

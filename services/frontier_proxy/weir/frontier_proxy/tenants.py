@@ -26,11 +26,10 @@ class TenantForwarder:
         Raises:
             WeirError: TENANT_RATE, TENANT_FORBIDDEN, and what ``Forwarder.forward`` raises.
         """
-        spec = replace(
-            spec,
-            residency=spec.residency or self._rights.residency(spec.tenant),
-            models=self._rights.allowed_models(spec.tenant),
-        )
+        residency = spec.residency or self._rights.residency(spec.tenant)
+        models = self._rights.allowed_models(spec.tenant)
+        if (residency, models) != (spec.residency, spec.models):
+            spec = replace(spec, residency=residency, models=models)
         with self._limits.tokens(spec.tenant, _prompt_tokens(spec)) as use:
             try:
                 async with aclosing(self._forwarder.forward(spec)) as events:

@@ -110,22 +110,18 @@ class ServingInterceptor(grpc.aio.ServerInterceptor):
     async def _serve(self, method: str, request: Any, context: ServicerContext, work: _Work) -> Any:
         rpc = _describe(method, request, context)
         enter_call(rpc.info)
-        observers = () if rpc.quiet else self._observers
-        try:
-            for observer in observers:
+        if not rpc.quiet:
+            for observer in self._observers:
                 observer.begun(rpc)
-            try:
-                return await self._guarded(request, context, rpc, work)
-            finally:
-                for observer in reversed(observers):
-                    observer.ended(rpc)
+        try:
+            return await self._guarded(request, context, rpc, work)
         except grpc.aio.AbortError:
             raise
         except Exception as error:
             await abort(context, translate(error), rpc.info.request_id)
 
     async def _guarded(self, request: Any, context: ServicerContext, rpc: Rpc, work: _Work) -> Any:
-        """Do the work of an RPC that may pass; sets its status before its observers read it."""
+        """Do the work of an RPC that may pass."""
         admitted = False
         try:
             if not rpc.quiet:
@@ -141,8 +137,15 @@ class ServingInterceptor(grpc.aio.ServerInterceptor):
             record_failure(rpc, error)
             raise
         finally:
-            if admitted:
-                self._leave()
+            if not rpc.quiet:
+                # Later in this turn of the event loop: the client need not wait for it.
+                asyncio.get_running_loop().call_soon(self._ended, rpc, admitted)
+
+    def _ended(self, rpc: Rpc, admitted: bool) -> None:
+        for observer in reversed(self._observers):
+            observer.ended(rpc)
+        if admitted:
+            self._leave()
 
     def _admit(self) -> bool:
         if self._in_flight >= self._max_streams:

@@ -1,6 +1,6 @@
 """Forward beside LiteLLM's proxy and Portkey's gateway: the same provider, the same requests, in turns.
 
-uv run python benchmarks/gateways/compare.py [--seconds 8] [--rounds 3]
+uv run python benchmarks/gateways/compare.py [--seconds 8] [--rounds 3] [--h2load]
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import asyncio
 import statistics
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
+import h2load
 import rivals
 from load import Ask, Run, load, over_grpc, over_http
 from mock_answers import words
@@ -28,12 +31,20 @@ CONNECTIONS = 16
 WARM_S = 1.5
 
 
+class Load(Protocol):
+    """Loads a contender."""
+
+    async def __call__(self, *, connections: int, seconds: float, expected: str) -> Run:
+        """Ask as fast as answers come."""
+        ...
+
+
 @dataclass
 class Contender:
-    """One way to the provider, by kind of load; ``runs`` likewise."""
+    """A way to the provider: its load and its runs, by kind."""
 
     name: str
-    ways: dict[str, Ask]
+    loads: dict[str, Load]
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
 
     def rate(self, kind: str) -> float:
@@ -63,21 +74,43 @@ async def proxy(address: str) -> AsyncIterator[str]:
         yield running["proxy"].target
 
 
-async def contenders(stack: AsyncExitStack, address: str) -> list[Contender]:
+class Clients:
+    """Makes loads: by clients in Python, which read every answer, or by h2load."""
+
+    def __init__(self, stack: AsyncExitStack, address: str, *, raw: bool) -> None:
+        self._stack, self._address, self._raw = stack, address, raw
+
+    async def grpc(self, target: str) -> Load:
+        """Return the load on the frontier proxy."""
+        if self._raw:
+            return h2load.over_grpc(target, self._address).load
+        return await self._asking(over_grpc(target))
+
+    async def http(self, door: rivals.Door, *, stream: bool) -> Load:
+        """Return the load on another gateway."""
+        if self._raw:
+            return h2load.over_http(door, self._address, stream=stream).load
+        return await self._asking(over_http(door, stream=stream))
+
+    async def _asking(self, client: AbstractAsyncContextManager[Ask]) -> Load:
+        return partial(load, await self._stack.enter_async_context(client))
+
+
+async def contenders(stack: AsyncExitStack, address: str, clients: Clients) -> list[Contender]:
     """Start everything."""
-    grpc = await stack.enter_async_context(over_grpc(await stack.enter_async_context(proxy(address))))
-    found = [Contender("Weir", dict.fromkeys(KINDS, grpc))]
+    target = await stack.enter_async_context(proxy(address))
+    found = [Contender("Weir", dict.fromkeys(KINDS, await clients.grpc(target)))]
     doors = [
         rivals.Door("provider", f"{address}/v1/chat/completions"),
         await stack.enter_async_context(rivals.portkey(address)),
         await stack.enter_async_context(rivals.litellm(address)),
     ]
     for door in doors:
-        plain = await stack.enter_async_context(over_http(door, stream=False))
-        ways = {"plain": plain, "one": plain}
+        plain = await clients.http(door, stream=False)
+        loads = {"plain": plain, "one": plain}
         if door.streams:
-            ways["stream"] = await stack.enter_async_context(over_http(door, stream=True))
-        found.append(Contender(door.name, ways))
+            loads["stream"] = await clients.http(door, stream=True)
+        found.append(Contender(door.name, loads))
     return found
 
 
@@ -86,13 +119,13 @@ async def measure(address: str, found: Sequence[Contender], rounds: int, seconds
     for kind, chunks in KINDS.items():
         await rivals.answers_of(address, chunks)
         expected = "".join(words(chunks))
-        able = [each for each in found if kind in each.ways]
+        able = [each for each in found if kind in each.loads]
         connections = 1 if kind == "one" else CONNECTIONS
         for each in able:
-            await load(each.ways[kind], connections=connections, seconds=WARM_S, expected=expected)
+            await each.loads[kind](connections=connections, seconds=WARM_S, expected=expected)
         for _ in range(rounds):
             for each in able:
-                run = await load(each.ways[kind], connections=connections, seconds=seconds, expected=expected)
+                run = await each.loads[kind](connections=connections, seconds=seconds, expected=expected)
                 each.runs[kind].append(run)
 
 
@@ -128,10 +161,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--h2load", action="store_true", help="load by h2load in place of Python's clients")
     given = parser.parse_args()
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(rivals.provider("--chunks", str(CHUNKS)))
-        found = await contenders(stack, address)
+        found = await contenders(stack, address, Clients(stack, address, raw=given.h2load))
         await measure(address, found, given.rounds, given.seconds)
     show(found)
 

@@ -17,6 +17,7 @@ from weir.v1 import frontier_proxy_pb2, frontier_proxy_pb2_grpc, types_pb2
 
 # Sends one prompt and returns the text of its answer.
 Ask = Callable[[str], Awaitable[str]]
+PROMPT = "What does a weir do to a river?"
 
 
 @dataclass
@@ -44,7 +45,7 @@ async def load(ask: Ask, *, connections: int, seconds: float, expected: str) -> 
 
     async def one() -> None:
         while (begun := time.perf_counter()) < until:
-            text = await ask("What does a weir do to a river?")
+            text = await ask(PROMPT)
             run.times.append(time.perf_counter() - begun)
             run.wrong += text != expected
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.unit.ledger_bench import DATABASES, Connect, charge, connector, running, spent
 from weir.common.errors import ErrorCode, WeirError
 from weir.frontier_proxy.domain import TokenCounts
+from weir.frontier_proxy.ledger.budgets import Budgets
 from weir.frontier_proxy.ledger.database import LedgerDownError
 from weir.frontier_proxy.ledger.recovery import Recovery
 from weir.frontier_proxy.ledger.sqlite import SqliteDatabase
@@ -42,6 +45,28 @@ async def test_what_a_living_proxy_holds_is_left_alone(connect: Connect) -> None
         await one.reserve(charge(300))
         await other.recover()
         assert await spent(other) == (0, 300)
+
+
+def test_a_proxy_is_known_to_live_although_another_one_looks_while_it_connects(connect: Connect) -> None:
+    looking, coming = connect(), connect()
+    Store(looking, 6, Budgets([])).open()
+    connected = threading.Event()
+
+    def connects() -> None:
+        type(coming).connect(coming)
+        connected.set()
+
+    coming.connect = connects  # type: ignore[method-assign]
+    with ThreadPoolExecutor() as pool:
+        with looking.transaction():
+            assert looking.dead(7)
+            opening = pool.submit(Store(coming, 7, Budgets([])).open)
+            connected.wait()
+        opening.result()
+    with looking.transaction():
+        assert not looking.dead(7)
+    looking.leave()
+    coming.leave()
 
 
 async def test_a_recovery_that_fails_says_so_and_the_ledger_goes_on(

@@ -57,9 +57,9 @@ class Store:
     def open(self) -> None:
         """Connect, anew where it was connected, and create the tables."""
         self.database.connect()
-        with self.database.guarded():
-            self.database.hold(self.holder)
         with self.database.transaction():
+            # In its turn as a writer: another one's recovery, which tries the lock, would keep it from us.
+            self.database.hold(self.holder)
             tally = Tally()
             for account, nano in self.database.create(sql.SCHEMA):
                 tally.take_over(account, nano)

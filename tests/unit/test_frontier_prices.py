@@ -77,7 +77,8 @@ def test_nano_dollars_survive_the_way_through_dollars(nano: int) -> None:
 @given(st.text(max_size=200))
 def test_the_prompt_bound_holds_one_token_per_byte(text: str) -> None:
     request = ProviderRequest("m", (ChatMessage("user", text),), Sampling())
-    assert prompt_bound(request) >= len(text.encode()) >= prompt_estimate(request.messages, request.prefix, None) - 5
+    estimate = prompt_estimate(request.messages, request.prefix, request.constraint)
+    assert prompt_bound(request) >= len(text.encode()) >= estimate - 5
 
 
 def test_answer_text_that_stands_is_estimated_as_a_turn_of_its_own() -> None:

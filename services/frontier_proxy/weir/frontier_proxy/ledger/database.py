@@ -35,7 +35,7 @@ class Database(ABC):
     rows = "json_each(?) AS rows"
     # What the driver raises where the database is at fault.
     down: tuple[type[Exception], ...]
-    # Whether it has ``write_at_once``.
+    # Whether ``write_at_once`` is worth a try.
     has_one_step = False
 
     def __init__(self) -> None:
@@ -111,8 +111,8 @@ class Database(ABC):
 
     def write_at_once(self, batch: Batch) -> bool:
         """Write a batch in a transaction of one step; return whether it was: not where a reservation to be
-        closed is not open, or a running total is above its limit."""
-        raise NotImplementedError
+        closed is not open, a running total is above its limit, or a database has no such step."""
+        return False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ def prompts() -> list[str]:
 @pytest.fixture(scope="module")
 async def engine(embedded_model: Path) -> AsyncIterator[SessionEngine]:
     running = LocalModel(max_running=1, max_sessions=AT_ONCE)
-    engine = openvino.create("embedded", embedded_model, running, max_context=2048)
+    engine = openvino.create("embedded", embedded_model, running, max_context=2048, sessions_only=True)
     await engine.start()
     yield engine
     await engine.aclose()

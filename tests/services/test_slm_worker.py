@@ -13,6 +13,7 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.services.engine_cores import cores
 from weir.common.app import App
 from weir.common.calls import bidi, connect, stream_from, unary
 from weir.common.config import Settings
@@ -25,7 +26,14 @@ MAX_RUNNING, MAX_WAITING = 4, 4
 
 
 @pytest.fixture(scope="module")
-async def worker(embedded_model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[App]:
+def others() -> set[psutil.Process]:
+    """The engines that are not the worker's own."""
+    return cores()
+
+
+@pytest.fixture(scope="module")
+async def worker(embedded_model: Path, others: set[psutil.Process]) -> AsyncIterator[App]:
+    del embedded_model, others
     settings = Settings.model_validate(
         {
             "services": {"slm_worker": {"port": 0, "drain_delay_s": 0, "drain_grace_s": 1}},
@@ -230,8 +238,10 @@ async def test_surplus_is_refused_and_the_rest_served(stub: Stub) -> None:
     await _until_idle(stub)
 
 
-async def test_killed_engine_is_told_and_comes_back(stub: Stub, worker: App) -> None:
-    core = next(child for child in psutil.Process().children() if "weir.engines.core.main" in child.cmdline())
+async def test_killed_engine_is_told_and_comes_back(
+    stub: Stub, worker: App, others: set[psutil.Process]
+) -> None:
+    (core,) = cores() - others
     async with connect(f"127.0.0.1:{worker.port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest(service="weir.v1.SlmWorkerService"), timeout=60)

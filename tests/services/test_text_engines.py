@@ -8,10 +8,13 @@ from tests.contract.test_engine_openai import MODEL, served
 from tests.services.text_worker import text_bench
 from tests.services.verifier_bench import prompt
 from weir.common.config import Settings
+from weir.engines.core.engine import CoreEngine
 from weir.slm_worker.app import build
 
 
-async def test_the_answer_is_the_verifiers_arg_max_and_takes_fewer_passes(embedded_model: Path) -> None:
+async def test_the_answer_is_the_verifiers_arg_max_and_takes_fewer_passes(
+    embedded_model: Path, verifier_engine: CoreEngine
+) -> None:
     async with served(embedded_model) as (url, _):
         settings = Settings.model_validate(
             {
@@ -23,7 +26,7 @@ async def test_the_answer_is_the_verifiers_arg_max_and_takes_fewer_passes(embedd
         )
         async with (
             build(settings) as worker,
-            text_bench(f"127.0.0.1:{worker.port}", draft_tokens=8) as bench,
+            text_bench(verifier_engine, f"127.0.0.1:{worker.port}", draft_tokens=8) as bench,
         ):
             answered = await bench.generate(prompt("What is a dog?", max_tokens=48))
     (usage,) = answered.finished.usage

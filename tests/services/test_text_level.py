@@ -6,27 +6,27 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.services.engine_cores import MAX_SESSIONS
 from tests.services.text_worker import TextBench, Write, text_bench
 from tests.services.verifier_bench import Answered, prompt
 from weir.common.calls import stream_from
 from weir.common.errors import ErrorCode, WeirError
+from weir.engines.core.engine import CoreEngine
 from weir.v1 import types_pb2, verifier_pb2
 from weir.verifier.text_level import source, writer
 
-MAX_SESSIONS = 2
 QUESTIONS = ["What is the capital of France?", "Write three sentences about the sea."]
 STORY = QUESTIONS[1]
 NONSENSE = " Zebra quux flimflam."
 
 
 @pytest.fixture(scope="module")
-async def bench(embedded_model: Path) -> AsyncIterator[TextBench]:
-    async with text_bench(draft_tokens=8, run={"max_sessions": MAX_SESSIONS}) as bench:
+async def bench(verifier_engine: CoreEngine) -> AsyncIterator[TextBench]:
+    async with text_bench(verifier_engine, draft_tokens=8) as bench:
         yield bench
 
 

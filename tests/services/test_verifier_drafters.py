@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.services.engine_cores import cores
 from tests.services.verifier_bench import Answered, Bench, prompt, verifier_bench
 from weir.common.calls import stream_from
 from weir.common.errors import ErrorCode, WeirError
@@ -21,7 +22,14 @@ QUESTION = prompt("Write one sentence about the sea.")
 
 
 @pytest.fixture(scope="module")
-async def bench(embedded_model: Path) -> AsyncIterator[Bench]:
+def others() -> set[psutil.Process]:
+    """The engines that are not the bench's own."""
+    return cores()
+
+
+@pytest.fixture(scope="module")
+async def bench(embedded_model: Path, others: set[psutil.Process]) -> AsyncIterator[Bench]:
+    del others
     sha256 = load_codec(embedded_model).sha256
     async with verifier_bench(sha256, hybrid={"draft_tokens": 4}, max_sessions=MAX_SESSIONS) as bench:
         yield bench
@@ -133,7 +141,7 @@ async def test_a_client_that_reads_nothing_holds_no_session_past_its_deadline(
 
 
 async def test_a_verifiers_engine_that_dies_within_a_round_ends_the_answer(
-    bench: Bench, alone: Answered
+    bench: Bench, alone: Answered, others: set[psutil.Process]
 ) -> None:
     bench.drafter.script(right(alone), hold_at=1)
     request = verifier_pb2.GenerateVerifiedRequest(prompt=QUESTION)
@@ -141,16 +149,10 @@ async def test_a_verifiers_engine_that_dies_within_a_round_ends_the_answer(
         async with stream_from(bench.stub.GenerateVerified, request) as responses:
             await anext(responses)
             await bench.drafter.holding.wait()
-            _kill_the_core()
+            (core,) = cores() - others
+            core.kill()
             bench.drafter.release.set()
             async for _ in responses:
                 pass
     assert crashed.value.code is ErrorCode.ENGINE_CRASHED
     await until_the_drafter_is_let_go(bench)
-
-
-def _kill_the_core() -> None:
-    cores = [child for child in psutil.Process().children() if "weir.engines.core.main" in child.cmdline()]
-    assert cores
-    for core in cores:
-        core.kill()

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.engine_cores import MAX_SESSIONS
 from tests.services.verifier_bench import Bench, prompt, verifier_bench
 from weir.common.calls import stream_from
 from weir.common.errors import ErrorCode, WeirError
+from weir.engines.core.engine import CoreEngine
 from weir.engines.text.codec import load_codec
 from weir.v1 import types_pb2, verifier_pb2
 
-MAX_SESSIONS = 3
 QUESTIONS = [
     "What is the capital of France?",
     "Write one sentence about the sea.",
@@ -24,12 +25,12 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-async def bench(embedded_model: Path) -> AsyncIterator[Bench]:
+async def bench(embedded_model: Path, verifier_engine: CoreEngine) -> AsyncIterator[Bench]:
     async with verifier_bench(
         load_codec(embedded_model).sha256,
+        engine=verifier_engine,
         # A length that does not follow what the machine measures.
         hybrid={"overlap": "off", "draft_tokens": 4},
-        max_sessions=MAX_SESSIONS,
     ) as bench:
         yield bench
 

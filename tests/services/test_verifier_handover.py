@@ -15,6 +15,7 @@ from tests.services.provider_doubles import ProviderDouble, Reply, openai_chunks
 from tests.services.verifier_bench import Answered, Bench, prompt, verifier_bench
 from weir.common.config import Settings
 from weir.common.errors import ErrorCode, WeirError
+from weir.engines.core.engine import CoreEngine
 from weir.engines.text.codec import load_codec
 from weir.v1 import types_pb2
 
@@ -29,8 +30,8 @@ def sha256(embedded_model: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-async def bench(sha256: str) -> AsyncIterator[Bench]:
-    async with verifier_bench(sha256) as bench:
+async def bench(sha256: str, verifier_engine: CoreEngine) -> AsyncIterator[Bench]:
+    async with verifier_bench(sha256, engine=verifier_engine) as bench:
         yield bench
 
 
@@ -164,7 +165,9 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-async def chain(sha256: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+async def chain(
+    sha256: str, verifier_engine: CoreEngine, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Chain]:
     key = tmp_path_factory.mktemp("keys") / "openai"
     key.write_text("sk-double")
     async with ProviderDouble().running() as openai:
@@ -179,7 +182,10 @@ async def chain(sha256: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
         async with (
             proxy(settings) as running,
             verifier_bench(
-                sha256, hybrid={"escalate_unsure_below": 1.0}, proxy_at=f"127.0.0.1:{running.app.port}"
+                sha256,
+                engine=verifier_engine,
+                hybrid={"escalate_unsure_below": 1.0},
+                proxy_at=f"127.0.0.1:{running.app.port}",
             ) as bench,
         ):
             yield Chain(bench, openai)

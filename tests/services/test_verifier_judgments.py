@@ -12,6 +12,7 @@ import pytest
 from tests.services.verifier_bench import Bench, prompt, verifier_bench
 from weir.common.calls import bidi, unary
 from weir.common.errors import ErrorCode, WeirError
+from weir.engines.core.engine import CoreEngine
 from weir.engines.text.codec import Codec, load_codec
 from weir.v1 import slm_worker_pb2, types_pb2, verifier_pb2
 
@@ -22,8 +23,8 @@ def codec(embedded_model: Path) -> Codec:
 
 
 @pytest.fixture(scope="module")
-async def bench(codec: Codec) -> AsyncIterator[Bench]:
-    async with verifier_bench(codec.sha256) as bench:
+async def bench(codec: Codec, verifier_engine: CoreEngine) -> AsyncIterator[Bench]:
+    async with verifier_bench(codec.sha256, engine=verifier_engine) as bench:
         yield bench
 
 

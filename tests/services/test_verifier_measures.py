@@ -16,6 +16,7 @@ from tests.services.verifier_bench import Answered, Bench, prompt, verifier_benc
 from tests.tracing import test_tracing as tracing
 from weir.common import conventions as names
 from weir.common.calls import bidi, stream_from
+from weir.engines.core.engine import CoreEngine
 from weir.engines.text.codec import load_codec
 from weir.v1 import slm_worker_pb2, types_pb2, verifier_pb2
 
@@ -24,8 +25,8 @@ ESCALATING = {"escalate_below": 0.5, "window": 4, "residency": types_pb2.RESIDEN
 
 
 @pytest.fixture(scope="module")
-async def bench(embedded_model: Path) -> AsyncIterator[Bench]:
-    async with verifier_bench(load_codec(embedded_model).sha256, max_sessions=2) as bench:
+async def bench(embedded_model: Path, verifier_engine: CoreEngine) -> AsyncIterator[Bench]:
+    async with verifier_bench(load_codec(embedded_model).sha256, engine=verifier_engine) as bench:
         yield bench
 
 

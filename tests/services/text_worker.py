@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.services.engine_cores import lending
 from tests.services.verifier_bench import Answered, serving
 from weir.common.calls import connect, stream_from
 from weir.common.config import Settings
 from weir.common.errors import WeirError
+from weir.engines.core.engine import CoreEngine
 from weir.v1 import slm_worker_pb2, slm_worker_pb2_grpc, types_pb2, verifier_pb2, verifier_pb2_grpc
 from weir.verifier.app import build
 
@@ -114,8 +116,8 @@ class TextBench:
 
 
 @asynccontextmanager
-async def text_bench(worker_at: str = "", **hybrid: Any) -> AsyncIterator[TextBench]:
-    """Start everything; ``hybrid`` goes to the tier's settings.
+async def text_bench(engine: CoreEngine, worker_at: str = "", **hybrid: Any) -> AsyncIterator[TextBench]:
+    """Start everything before the running ``engine``; ``hybrid`` goes to the tier's settings.
 
     A worker of the caller's at ``worker_at`` takes the place of the scripted one.
     """
@@ -129,6 +131,8 @@ async def text_bench(worker_at: str = "", **hybrid: Any) -> AsyncIterator[TextBe
         )
         service = {"port": 0, "drain_delay_s": 0, "drain_grace_s": 1, "slm_worker": [worker_at or address]}
         settings = Settings.model_validate({"services": {"verifier": service}, "tiers": {"hybrid": hybrid}})
-        app = await stack.enter_async_context(build(settings))
+        with lending(engine):
+            verifier = build(settings)
+        app = await stack.enter_async_context(verifier)
         channel = await stack.enter_async_context(connect(f"127.0.0.1:{app.port}"))
         yield TextBench(verifier_pb2_grpc.VerifierServiceStub(channel), worker)

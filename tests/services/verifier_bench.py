@@ -10,12 +10,14 @@ from typing import Any
 
 import grpc
 
+from tests.services.engine_cores import lending
 from weir.common.app import App
 from weir.common.calls import connect, stream_from
 from weir.common.config import Settings
 from weir.common.config.model import Service
 from weir.common.errors import WeirError
 from weir.engines.base import Capability
+from weir.engines.core.engine import CoreEngine
 from weir.v1 import (
     frontier_proxy_pb2,
     frontier_proxy_pb2_grpc,
@@ -213,10 +215,16 @@ async def serving(name: str, register: Callable[[grpc.aio.Server], None]) -> Asy
 
 @asynccontextmanager
 async def verifier_bench(
-    tokenizer_sha256: str, *, hybrid: Mapping[str, Any] | None = None, proxy_at: str = "", **run: Any
+    tokenizer_sha256: str,
+    *,
+    engine: CoreEngine | None = None,
+    hybrid: Mapping[str, Any] | None = None,
+    proxy_at: str = "",
+    **run: Any,
 ) -> AsyncIterator[Bench]:
     """Start everything; ``run`` goes to the verifier's engine settings, ``hybrid`` to its tier's.
 
+    An ``engine`` of the caller's takes the place of the verifier's own.
     A frontier proxy of the caller's at ``proxy_at`` takes the place of the scripted one.
     """
     drafter, frontier = Drafter(true_sha256=tokenizer_sha256), _untouched()  # type: ignore[abstract]
@@ -242,6 +250,8 @@ async def verifier_bench(
                 "tiers": {"hybrid": {**(hybrid or {}), "run": run}},
             }
         )
-        app = await stack.enter_async_context(build(settings))
+        with lending(engine):
+            verifier = build(settings)
+        app = await stack.enter_async_context(verifier)
         channel = await stack.enter_async_context(connect(f"127.0.0.1:{app.port}"))
         yield Bench(verifier_pb2_grpc.VerifierServiceStub(channel), drafter, frontier)

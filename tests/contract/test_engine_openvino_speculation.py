@@ -30,23 +30,27 @@ COPY = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def drafted(embedded_model: Path) -> AsyncIterator[CoreEngine]:
-    """The embedded model with itself as its draft model."""
-    settings = LocalModel(max_running=8, speculative="draft_model", speculative_model=embedded_model)
-    engine = openvino.create("embedded", embedded_model, settings, max_context=CONTEXT)
-    await engine.start()
-    yield engine
-    await engine.aclose()
+async def engines(embedded_model: Path) -> AsyncIterator[tuple[CoreEngine, CoreEngine]]:
+    """The embedded model with itself as its draft model, and with lookup; loaded at once."""
+    draft = LocalModel(max_running=8, speculative="draft_model", speculative_model=embedded_model)
+    lookup = LocalModel(max_running=8, speculative="ngram", speculative_tokens=4)
+    drafted, looked_up = (
+        openvino.create("embedded", embedded_model, settings, max_context=CONTEXT)
+        for settings in (draft, lookup)
+    )
+    await asyncio.gather(drafted.start(), looked_up.start())
+    yield drafted, looked_up
+    await asyncio.gather(drafted.aclose(), looked_up.aclose())
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def looked_up(embedded_model: Path) -> AsyncIterator[CoreEngine]:
-    """The embedded model with lookup."""
-    settings = LocalModel(max_running=8, speculative="ngram", speculative_tokens=4)
-    engine = openvino.create("embedded", embedded_model, settings, max_context=CONTEXT)
-    await engine.start()
-    yield engine
-    await engine.aclose()
+@pytest.fixture(scope="module")
+def drafted(engines: tuple[CoreEngine, CoreEngine]) -> CoreEngine:
+    return engines[0]
+
+
+@pytest.fixture(scope="module")
+def looked_up(engines: tuple[CoreEngine, CoreEngine]) -> CoreEngine:
+    return engines[1]
 
 
 def share(answer: Answer) -> float:

@@ -105,6 +105,13 @@ async def spans_of(page: str, trace_id: str, wanted: set[str]) -> set[str]:
     return found
 
 
+async def answered(up: Up, tier: str, services: set[str]) -> dict[str, Any]:
+    """Have one tier answer, and find all these services in the answer's trace."""
+    answer = await ask(up.target, "Say hello.", "--tier", tier, "--max-tokens", "8")
+    assert services <= await spans_of(up.page, answer["trace_id"], services)
+    return answer
+
+
 async def test_up_answers_shows_traces_revives_a_service_and_stops_clean() -> None:
     async with running() as up:
         assert "Paris" in up.printed
@@ -112,20 +119,16 @@ async def test_up_answers_shows_traces_revives_a_service_and_stops_clean() -> No
         for name in SERVICES:
             assert re.search(rf"{name.lower()} +127\.0\.0\.1:\d+ +\d+ +serving", up.printed)
 
-        slm = await ask(up.target, "Say hello.", "--tier", "slm", "--max-tokens", "8")
+        # At once: the time goes into the start of the commands and the wait for the next export of spans.
+        slm, hybrid, frontier = await asyncio.gather(
+            answered(up, "slm", {"router", "slm_worker"}),
+            answered(up, "hybrid", {"router", "verifier", "slm_worker"}),
+            answered(up, "frontier", {"router", "frontier_proxy"}),
+        )
         assert slm["tier"] == "slm"
         assert slm["text"]
-        assert {"router", "slm_worker"} <= await spans_of(up.page, slm["trace_id"], {"router", "slm_worker"})
-
-        hybrid = await ask(up.target, "Say hello.", "--tier", "hybrid", "--max-tokens", "8")
         assert hybrid["tier"] == "hybrid"
-        wanted = {"router", "verifier", "slm_worker"}
-        assert wanted <= await spans_of(up.page, hybrid["trace_id"], wanted)
-
-        frontier = await ask(up.target, "Say hello.", "--tier", "frontier", "--max-tokens", "8")
         assert frontier["stand_in"]
-        wanted = {"router", "frontier_proxy"}
-        assert wanted <= await spans_of(up.page, frontier["trace_id"], wanted)
 
         proxy = re.search(r"frontier_proxy +\S+ +(\d+)", up.printed)
         assert proxy

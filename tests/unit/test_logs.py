@@ -70,3 +70,18 @@ async def test_what_json_does_not_know_is_shown_as_python_does(stderr: Stderr) -
 async def test_what_is_below_the_level_is_not_written(stderr: Stderr) -> None:
     structlog.get_logger().debug("detail")
     assert stderr.written == []
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_a_line_that_cannot_be_written_fails_nothing(
+    stderr: Stderr, monkeypatch: pytest.MonkeyPatch, problem: OSError
+) -> None:
+    def fail(*_: object) -> int:
+        raise problem
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stderr, "write", fail)
+        broken.setattr(stderr, "flush", fail)
+        structlog.get_logger().info("nobody_reads_this")
+    structlog.get_logger().info("somebody_reads_this")
+    assert "somebody_reads_this" in "".join(stderr.written)

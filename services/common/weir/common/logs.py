@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TextIO, cast
 
 import msgspec
@@ -32,13 +33,19 @@ def _as_json(event: EventDict, **_: object) -> str:
 
 
 class _Stderr:
-    """Whatever ``sys.stderr`` is at the time: loggers are kept, and it may be replaced meanwhile."""
+    """Whatever ``sys.stderr`` is at the time: loggers are kept, and it may be replaced meanwhile.
+
+    Where nobody reads it any more, or its disk is full, what was to be told of goes on all the same.
+    """
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with suppress(OSError):
+            return sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logs(service: str, settings: Observability) -> None:

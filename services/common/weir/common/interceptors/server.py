@@ -142,10 +142,12 @@ class ServingInterceptor(grpc.aio.ServerInterceptor):
                 asyncio.get_running_loop().call_soon(self._ended, rpc, admitted)
 
     def _ended(self, rpc: Rpc, admitted: bool) -> None:
-        for observer in reversed(self._observers):
-            observer.ended(rpc)
-        if admitted:
-            self._leave()
+        try:
+            for observer in reversed(self._observers):
+                observer.ended(rpc)
+        finally:
+            if admitted:
+                self._leave()
 
     def _admit(self) -> bool:
         if self._in_flight >= self._max_streams:

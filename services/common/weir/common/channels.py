@@ -17,6 +17,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     # A replica that comes back is found within a second, not after gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A channel to where another one just failed to connect need not wait as that one does.
+    ("grpc.use_local_subchannel_pool", 1),
     # Services reach each other directly, whatever proxy the environment names for the world outside.
     ("grpc.enable_http_proxy", 0),
     # Retries belong to the caller nearest the client.

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import h2load
 import rivals
+from front import PRICE
 from load import Ask, Run, load, over_grpc, over_http
 from mock_answers import words
 from rich.console import Console
@@ -65,10 +66,9 @@ async def proxy(address: str) -> AsyncIterator[str]:
         "models": ["mock"],
         "allow_private": True,
     }
-    price = {"input_usd_per_million": 1, "output_usd_per_million": 4, "as_of": "2026-11-22"}
     settings = {
         "tiers": {"frontier": {"model_id": "mock", "provider": "mock"}},
-        "frontier": {"providers": {"mock": provider}, "prices": {"mock": price}, "stand_in": False},
+        "frontier": {"providers": {"mock": provider}, "prices": {"mock": PRICE}, "stand_in": False},
     }
     async with installed({"proxy": Part("frontier_proxy", settings)}, {}) as running:
         yield running["proxy"].target
